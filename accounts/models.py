@@ -1,0 +1,149 @@
+"""People, organizations and their API keys."""
+
+import uuid
+from typing import Any
+
+from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
+from django.db import models
+from django.utils import timezone
+
+
+class UserManager(BaseUserManager["User"]):
+    """Makes users that log in by email."""
+
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> "User":
+        user = self.model(email=self.normalize_email(email).lower(), **fields)
+        user.set_password(password)
+        user.save()
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> "User":
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person. Logs in by email; belongs to organizations through memberships."""
+
+    email = models.EmailField(unique=True)
+    name = models.CharField(max_length=120, blank=True)
+    is_staff = models.BooleanField(default=False)
+    is_active = models.BooleanField(default=True)
+    joined_at = models.DateTimeField(default=timezone.now)
+
+    objects = UserManager()
+
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS: list[str] = []
+
+    def __str__(self) -> str:
+        return self.email
+
+    def get_short_name(self) -> str:
+        return self.name or self.email.split("@")[0]
+
+
+class Role(models.TextChoices):
+    """What a member may do; the table is in `accounts/access.py`."""
+
+    OWNER = "owner"
+    ADMIN = "admin"
+    DEVELOPER = "developer"
+    BILLING = "billing"
+    VIEWER = "viewer"
+
+
+class Organization(models.Model):
+    """The tenant: whatever costs or is secret belongs to exactly one."""
+
+    class Status(models.TextChoices):
+        ACTIVE = "active"
+        FROZEN = "frozen"
+        CLOSING = "closing"
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    name = models.CharField(max_length=120)
+    slug = models.SlugField(max_length=60, unique=True)
+    is_personal = models.BooleanField(default=False)
+    status = models.CharField(max_length=10, choices=Status, default=Status.ACTIVE)
+    timezone = models.CharField(max_length=50, default="UTC")
+    created_at = models.DateTimeField(default=timezone.now)
+    members = models.ManyToManyField(User, through="Membership", related_name="organizations")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(models.Model):
+    """A user in an organization, with a role."""
+
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(User, models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "user"], name="membership_once"),
+            models.UniqueConstraint(
+                fields=["organization"], condition=models.Q(role="owner"), name="membership_one_owner"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} in {self.organization_id} as {self.role}"
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    """Which keys."""
+
+    def live(self) -> "ApiKeyQuerySet":
+        """Keys that open the door now: neither revoked nor expired."""
+        now = timezone.now()
+        return self.filter(
+            models.Q(revoked_at=None) | models.Q(revoked_at__gt=now),
+            models.Q(expires_at=None) | models.Q(expires_at__gt=now),
+        )
+
+
+class ApiKey(models.Model):
+    """An API key. The key itself is shown once; we keep its public id, last four characters and keyed digest.
+
+    `revoked_at` may lie in the future: that is the grace period of a rotated key.
+    """
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="keys")
+    name = models.CharField(max_length=80)
+    prefix = models.CharField(max_length=19, unique=True, editable=False)  # "sk-tup-" + 12 characters
+    last_four = models.CharField(max_length=4, editable=False)
+    digest = models.CharField(max_length=64, unique=True, editable=False)  # hex HMAC-SHA256 with the pepper
+    scopes = models.JSONField(default=list, blank=True)  # [] = all
+    allowed_models = models.JSONField(default=list, blank=True)  # [] = all
+    allowed_endpoints = models.JSONField(default=list, blank=True)  # [] = all
+    allowed_ips = models.JSONField(default=list, blank=True)  # CIDR networks; [] = all
+    rpm = models.PositiveIntegerField(null=True, blank=True)  # requests per minute; null = DEFAULT_RPM
+    tpm = models.PositiveIntegerField(null=True, blank=True)  # tokens per minute; null = no limit
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    rotated_from = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="rotations")
+    created_by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ApiKeyQuerySet.as_manager()
+
+    class Meta:
+        indexes = [models.Index(fields=["organization", "-created_at"], name="apikey_by_organization")]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.masked})"
+
+    @property
+    def masked(self) -> str:
+        """The key as people may see it: `sk-tup-a1b2…wxyz`."""
+        return f"{self.prefix[:11]}…{self.last_four}"
+
+    @property
+    def is_live(self) -> bool:
+        now = timezone.now()
+        return not (self.revoked_at and self.revoked_at <= now) and not (self.expires_at and self.expires_at <= now)

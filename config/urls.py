@@ -1,0 +1,16 @@
+"""Every URL of the pages. The metered `/v1` is not here: `config/asgi.py` sends it to the gateway."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from config import health
+
+urlpatterns = [
+    path("health", health.health, name="health"),
+    path("ready", health.ready, name="ready"),
+    path("admin/", admin.site.urls),
+    path("accounts/", include("allauth.urls")),
+    path("", include("accounts.urls")),
+    path("", include("billing.urls")),
+    path("", include("proxy.urls")),
+]
