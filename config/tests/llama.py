@@ -25,14 +25,15 @@ UNKNOWN, BEGIN, END = 0, 1, 2
 # is not a word from ever being said, the end of the text included: an answer has exactly `max_tokens` tokens.
 NEVER = -50.0
 WORDS = """
-the of and to in a is that for it as was with be by on not he his but at are this have from or had an they which one you
-were her all their there would will when who him been has more if no out do so can what up said about other into than its
-time only could new them man some these then two first may any like now my such make over our even most me state after
-also made many did must before back see through way where get much go well your know should down work year because come
-people just say each those take day good how long own too little use very great still men here life both between old
-under last never place same another think house while high right might came off find states since used give against
-three himself look few general hand school part small american home during number again water until always away public
-something fact less though far put head nothing left knew church once penny pound shilling credit balance ledger book
+the of and to in a is that for it as was with be by on not he his but at are this have from or had an they which one
+you were her all their there would will when who him been has more if no out do so can what up said about other into
+than its time only could new them man some these then two first may any like now my such make over our even most me
+state after also made many did must before back see through way where get much go well your know should down work year
+because come people just say each those take day good how long own too little use very great still men here life both
+between old under last never place same another think house while high right might came off find states since used
+give against three himself look few general hand school part small american home during number again water until
+always away public something fact less though far put head nothing left knew church once penny pound shilling credit
+balance ledger book
 """
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"

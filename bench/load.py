@@ -1,0 +1,194 @@
+"""The load generator: keep-alive connections on a bare protocol, in a process of its own, one JSON line as its report.
+
+Closed loop: every connection sends its next request as soon as the last answer is whole. Open loop (`--rate`): requests
+are due on a fixed timetable whatever the server does, and latency counts from when a request was due.
+"""
+
+import argparse
+import asyncio
+import json
+import resource
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import cast
+
+import uvloop
+
+HOST = "127.0.0.1"
+TAIL_BYTES = 1024  # enough to hold `[DONE]`, the comment with the cost, and the end of a chunked body
+BODIES = {
+    "json": {"model": "bench", "messages": [{"role": "user", "content": "What is a penny saved?"}], "max_tokens": 64},
+}
+BODIES["burst"] = BODIES["json"] | {"stream": True}
+BODIES["paced"] = BODIES["burst"] | {"user": "paced"}
+
+
+@dataclass
+class Tally:
+    """What one run saw: latencies in seconds, and answers that were not whole or not 200."""
+
+    latencies: list[float] = field(default_factory=list)
+    bad: list[str] = field(default_factory=list)
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection; `done` is called after each answer, with nothing in flight."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, request: bytes, is_stream: bool, tally: Tally, ready: "deque[Connection] | None") -> None:
+        self.request, self.is_stream, self.tally, self.ready = request, is_stream, tally, ready
+        self.deadline = 0.0
+        self.due = 0.0
+        self.finished: asyncio.Event = asyncio.Event()
+        self.reset()
+
+    def reset(self) -> None:
+        self.buffer, self.missing, self.in_body = b"", 0, False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def ask(self, due: float) -> None:
+        self.due = due
+        self.transport.write(self.request)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.in_body:
+            self.buffer += data
+            head, separator, data = self.buffer.partition(b"\r\n\r\n")
+            if not separator:
+                return
+            if not head.startswith(b"HTTP/1.1 200"):
+                self.fail(head[:200].decode("latin-1"))
+                return
+            self.in_body, self.buffer = True, b""
+            length = head.lower().partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0].strip()
+            self.missing = int(length) if length else -1
+        self.buffer = (self.buffer + data)[-TAIL_BYTES:]
+        if self.missing >= 0:
+            self.missing -= len(data)
+            if self.missing <= 0:
+                self.whole()
+        elif self.buffer.endswith(b"\r\n0\r\n\r\n"):
+            self.whole()
+
+    def whole(self) -> None:
+        if self.is_stream and b"data: [DONE]" not in self.buffer:
+            self.fail("a stream ended without [DONE]")
+            return
+        now = time.perf_counter()
+        self.tally.latencies.append(now - self.due)
+        self.reset()
+        if self.ready is not None:
+            self.ready.append(self)
+        elif now < self.deadline:
+            self.ask(now)
+        else:
+            self.finished.set()
+
+    def fail(self, reason: str) -> None:
+        self.tally.bad.append(reason)
+        self.finished.set()
+        self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.finished.is_set() and (self.in_body or self.buffer or self.ready is None):
+            self.tally.bad.append(f"connection lost: {exc}")
+        self.finished.set()
+
+
+async def closed_loop(options: argparse.Namespace, request: bytes, tally: Tally) -> float:
+    """Keep every connection busy for the duration; returns the seconds that it took until the last answer."""
+    loop = asyncio.get_running_loop()
+    connections = [
+        (
+            await loop.create_connection(
+                lambda: Connection(request, options.kind != "json", tally, None), HOST, options.port
+            )
+        )[1]
+        for _ in range(options.connections)
+    ]
+    start = time.perf_counter()
+    for connection in connections:
+        connection.deadline = start + options.seconds
+        connection.ask(time.perf_counter())
+    await asyncio.wait_for(asyncio.gather(*(c.finished.wait() for c in connections)), options.seconds + 20)
+    took = time.perf_counter() - start
+    for connection in connections:
+        connection.transport.close()
+    return took
+
+
+async def open_loop(options: argparse.Namespace, request: bytes, tally: Tally) -> float:
+    """Send on the timetable, on whichever connection is free; a request that finds none waits, as its latency shows."""
+    loop = asyncio.get_running_loop()
+    ready: deque[Connection] = deque()
+    for _ in range(options.connections):
+        _, connection = await loop.create_connection(
+            lambda: Connection(request, options.kind != "json", tally, ready), HOST, options.port
+        )
+        ready.append(connection)
+    total = int(options.rate * options.seconds)
+    start = time.perf_counter()
+    sent = 0
+    while sent < total:
+        now = time.perf_counter()
+        while sent < total and ready and start + sent / options.rate <= now:
+            connection = ready.popleft()
+            if connection.finished.is_set():
+                continue  # it was lost; the tally has it
+            connection.ask(start + sent / options.rate)
+            sent += 1
+        # Timers of the loop are good to a millisecond only, which is what we are here to measure: yield, do not sleep.
+        await asyncio.sleep(0)
+        if now > start + options.seconds + 5 or tally.bad:
+            break
+    for _ in range(2000):
+        if len(tally.latencies) >= sent or tally.bad:
+            break
+        await asyncio.sleep(0.01)
+    return time.perf_counter() - start
+
+
+def quantile(ordered: list[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+
+
+async def run(options: argparse.Namespace) -> dict[str, object]:
+    body = json.dumps(BODIES[options.kind] | {"model": options.model}, separators=(",", ":")).encode()
+    request = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: {HOST}:{options.port}\r\n"
+        f"authorization: Bearer {options.key}\r\ncontent-type: application/json\r\naccept: application/json\r\n"
+        f"user-agent: bench\r\ncontent-length: {len(body)}\r\n\r\n"
+    ).encode() + body
+    tally = Tally()
+    took = await (open_loop if options.rate else closed_loop)(options, request, tally)
+    ordered = sorted(tally.latencies)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "requests": len(ordered),
+        "seconds": took,
+        "p50_ms": quantile(ordered, 0.5) * 1000,
+        "p99_ms": quantile(ordered, 0.99) * 1000,
+        "bad": len(tally.bad),
+        "first_bad": tally.bad[0] if tally.bad else "",
+        "own_cpu_s": usage.ru_utime + usage.ru_stime,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--kind", choices=sorted(BODIES), default="json")
+    parser.add_argument("--model", default="bench")
+    parser.add_argument("--key", default="none")
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rate", type=float, default=0.0, help="requests a second, open loop")
+    print(json.dumps(uvloop.run(run(parser.parse_args()))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""The benchmark's upstream: an OpenAI-shaped server with as little of its own cost as Python allows.
+
+A JSON call is answered with one chat completion of about 600 bytes; a call with `"stream":true` with 64 chunks and
+their usage, all at once (a burst), or one each few milliseconds where the body holds `"user":"paced"`.
+"""
+
+import argparse
+import asyncio
+from typing import Any, cast
+
+import httptools
+import uvloop
+
+CHUNKS = 64
+PACE_S = 0.005
+HOST = "127.0.0.1"
+
+
+def _http_chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def _event(content: str) -> bytes:
+    return _http_chunk(
+        b'data: {"id":"chatcmpl-bench0000000000000000001","object":"chat.completion.chunk","created":1795200000,'
+        b'"model":"bench-upstream","system_fingerprint":"fp_bench","choices":[{"index":0,"delta":{"content":"%s"},'
+        b'"logprobs":null,"finish_reason":null}]}\n\n' % content.encode()
+    )
+
+
+ANSWER = (
+    b'{"id":"chatcmpl-bench0000000000000000001","object":"chat.completion","created":1795200000,"model":"bench-upstream",'
+    b'"system_fingerprint":"fp_bench","service_tier":"default","choices":[{"index":0,"message":{"role":"assistant",'
+    b'"content":"A penny saved is a penny earned, and two of them are tuppence.","refusal":null},"logprobs":null,'
+    b'"finish_reason":"stop"}],"usage":{"prompt_tokens":19,"completion_tokens":16,"total_tokens":35,'
+    b'"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,'
+    b'"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}}'
+)
+JSON_RESPONSE = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(ANSWER)
+) + ANSWER
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+EVENTS = [_event(f"word {number} ") for number in range(CHUNKS)]
+USAGE = _http_chunk(
+    b'data: {"id":"chatcmpl-bench0000000000000000001","object":"chat.completion.chunk","created":1795200000,'
+    b'"model":"bench-upstream","system_fingerprint":"fp_bench","choices":[],'
+    b'"usage":{"prompt_tokens":19,"completion_tokens":64,"total_tokens":83}}\n\n'
+)
+END = _http_chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+BURST_RESPONSE = STREAM_HEAD + b"".join(EVENTS) + USAGE + END
+
+
+class Upstream(asyncio.Protocol):
+    """One connection; requests come one after the other."""
+
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.parser: Any = httptools.HttpRequestParser(self)
+        self.body = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.parser.feed_data(data)
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        body, self.body = self.body, b""
+        if b'"stream":true' not in body:
+            self.transport.write(JSON_RESPONSE)
+        elif b'"user":"paced"' in body:
+            self.transport.write(STREAM_HEAD)
+            self.pace(0)
+        else:
+            self.transport.write(BURST_RESPONSE)
+
+    def pace(self, sent: int) -> None:
+        if self.transport.is_closing():
+            return
+        if sent < CHUNKS:
+            self.transport.write(EVENTS[sent])
+            asyncio.get_running_loop().call_later(PACE_S, self.pace, sent + 1)
+        else:
+            self.transport.write(USAGE + END)
+
+
+async def serve(port: int) -> None:
+    server = await asyncio.get_running_loop().create_server(Upstream, HOST, port, backlog=2048)
+    async with server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--port", type=int, required=True)
+    uvloop.run(serve(options.parse_args().port))
