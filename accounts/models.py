@@ -65,8 +65,8 @@ class Organization(models.Model):
     slug = models.SlugField(max_length=60, unique=True)
     is_personal = models.BooleanField(default=False)
     status = models.CharField(max_length=10, choices=Status, default=Status.ACTIVE)
-    timezone = models.CharField(max_length=50, default="UTC")
     created_at = models.DateTimeField(default=timezone.now)
+    timezone = models.CharField(max_length=50, default="UTC")
     members = models.ManyToManyField(User, through="Membership", related_name="organizations")
 
     def __str__(self) -> str:

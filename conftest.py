@@ -1,0 +1,1 @@
+"""What every test may use. PostgreSQL, Redis and the settings come from `sandbox/pytest_plugin.py`."""
