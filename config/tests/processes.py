@@ -1,0 +1,337 @@
+"""The product's real processes over a PostgreSQL and a Redis of their own, for tests that kill and for the bench.
+
+Everything has a deadline, logs to a file whose end is shown when something fails, and dies with the test run.
+"""
+
+import atexit
+import contextlib
+import http.client
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+from psycopg.rows import dict_row
+
+from sandbox.postgres import Postgres
+from sandbox.processes import child_setup, end, free_port, spawn
+from sandbox.redis import Redis
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+HOST = "127.0.0.1"
+START_TIMEOUT_S = 60.0
+_STOP = [(signal.SIGTERM, 8.0)]
+
+
+class ProcessFailed(AssertionError):
+    """A process ended or stayed silent; the message holds the end of its log."""
+
+
+def wait_for(condition: Callable[[], Any], *, timeout_s: float, what: str, every_s: float = 0.05) -> Any:
+    """Call `condition` until it is true and return its value; AssertionError naming `what` after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s} s: {what}")
+        time.sleep(every_s)
+    return value
+
+
+def answers_http(port: int, path: str = "/health") -> bool:
+    """Whether an HTTP server answers `path` with a 200 within a second."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=1)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def processes_below(pid: int) -> list[int]:
+    """`pid` and all its living descendants, from /proc."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found, todo = [], [pid]
+    while todo:
+        found.append(todo.pop())
+        todo += children.get(found[-1], [])
+    return found
+
+
+@dataclass
+class Service:
+    """One process of ours: how to start it, when it is ready, where it writes."""
+
+    name: str
+    argv: list[str]
+    env: dict[str, str]
+    log: Path
+    is_ready: Callable[[], bool]
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def start(self) -> Self:
+        """Start and wait until ready; raises ProcessFailed."""
+        with self.log.open("ab") as log:
+            self.process = spawn(self.argv, output=log, cwd=ROOT, env=self.env)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self.is_ready():
+            if self.process.poll() is not None:
+                raise ProcessFailed(f"{self.name} ended with status {self.process.returncode}:\n{self.last_words()}")
+            if time.monotonic() > deadline:
+                self.stop()
+                raise ProcessFailed(f"{self.name} is not ready after {START_TIMEOUT_S} s:\n{self.last_words()}")
+            time.sleep(0.05)
+        return self
+
+    def stop(self) -> None:
+        """End it, and whatever it has left in its process group."""
+        if self.process is None:
+            return
+        end(self.process, _STOP)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process = None
+
+    def kill(self) -> None:
+        """`kill -9` of the whole process group, as when a machine loses power."""
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+
+    def workers(self) -> list[int]:
+        """The processes that serve: the children of uvicorn's supervisor (its resource tracker left out)."""
+        pids = []
+        for pid in processes_below(self.pid)[1:]:
+            with contextlib.suppress(OSError):
+                if "resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_text():
+                    pids.append(pid)
+        return sorted(pids)
+
+    def last_words(self, lines: int = 40) -> str:
+        with contextlib.suppress(OSError):
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        return "no log"
+
+
+class Clerk:
+    """A Django process that does at once what it is asked: `clerk.organization(name="a", credit_nanos=5)`.
+
+    The functions are those of `config.tests.clerk`; arguments and results are JSON.
+    """
+
+    def __init__(self, env: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "config.tests.clerk"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                cwd=ROOT,
+                env=env,
+                text=True,
+                start_new_session=True,
+                preexec_fn=child_setup(user=None, death_signal=signal.SIGKILL),  # noqa: PLW1509
+            )
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        if verb.startswith("_"):
+            raise AttributeError(verb)
+        return lambda **arguments: self._ask(verb, arguments)
+
+    def _ask(self, verb: str, arguments: dict[str, Any]) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps([verb, arguments]) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise ProcessFailed(f"the clerk is gone:\n{self.log.read_text(errors='replace')[-3000:]}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise ProcessFailed(f"{verb}({arguments}): {answer['error']}")
+        return answer["result"]
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait(10)
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+
+@dataclass
+class Installation:
+    """PostgreSQL, Redis, a migrated database, and whichever of the product's processes a test starts."""
+
+    durable: bool = False
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="tuppence-"))
+        self.home.chmod(0o711)
+        self.postgres = Postgres(self.home / "postgres", durable=self.durable)
+        self.redis = Redis(self.home / "redis", durable=False)
+        self.services: list[Service] = []
+        self._clerk: Clerk | None = None
+        self.database_url = self.redis_url = ""
+        self._environment: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        atexit.register(self.close)
+        try:
+            self.database_url = self.postgres.start()
+            self.redis_url = self.redis.start()
+            self._environment = self._settings()
+            self.manage("migrate", "--verbosity", "0")
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+        atexit.unregister(self.close)
+
+    def _settings(self) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
+        return {
+            **kept,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "DJANGO_SETTINGS_MODULE": "config.settings",
+            "SECRET_KEY": secrets.token_urlsafe(40),
+            "DATABASE_URL": self.database_url,
+            "REDIS_URL": self.redis_url,
+            "SITE_URL": "http://127.0.0.1:8000",
+            "ALLOWED_HOSTS": "127.0.0.1,localhost",
+            "EMAIL_URL": "dummy:",
+            "LOG_LEVEL": "info",
+            **self.settings,
+        }
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return {**self._environment, **more}
+
+    def manage(self, *arguments: str, timeout_s: float = 120, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run `manage.py` and return what it wrote; raises ProcessFailed when it fails."""
+        result = subprocess.run(
+            [sys.executable, str(ROOT / "manage.py"), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout_s,
+            cwd=ROOT,
+            env=self.environment(),
+        )
+        if check and result.returncode != 0:
+            raise ProcessFailed(f"manage.py {' '.join(arguments)}: {result.stdout[-2000:]}{result.stderr[-3000:]}")
+        return result
+
+    @property
+    def clerk(self) -> Clerk:
+        if self._clerk is None:
+            self._clerk = Clerk(self.environment(DB_POOL_SIZE="0"), self.home / "clerk.log")
+        return self._clerk
+
+    # ------------------------------------------------------------ processes
+    def service(
+        self, name: str, argv: list[str], *, is_ready: Callable[[], bool], port: int = 0, **environment: str
+    ) -> Service:
+        log = self.home / f"{name}-{len(self.services)}.log"
+        service = Service(name, argv, self.environment(**environment), log, is_ready, port)
+        self.services.append(service)
+        return service.start()
+
+    def web(self, *, workers: int = 1, port: int | None = None, **environment: str) -> Service:
+        """uvicorn with `config.asgi:application`; ready when it answers `/ready`."""
+        port = port or free_port()
+        argv = [sys.executable, "-m", "uvicorn", "config.asgi:application", "--host", HOST, "--port", str(port)]
+        argv += ["--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "5"]
+        argv += ["--workers", str(workers)] if workers > 1 else []
+        environment = {"SITE_URL": f"http://{HOST}:{port}", **environment}
+        return self.service("web", argv, is_ready=lambda: answers_http(port, "/ready"), port=port, **environment)
+
+    def worker(self) -> Service:
+        """A Celery worker with its beat inside."""
+        schedule = str(self.home / "beat-schedule")
+        argv = [sys.executable, "-m", "celery", "-A", "config", "worker", "--beat", "--schedule", schedule]
+        argv += ["--concurrency", "1", "--loglevel", "info"]
+        log = self.home / f"worker-{len(self.services)}.log"
+        return self.service("worker", argv, is_ready=lambda: " ready." in log.read_text(errors="replace"))
+
+    def provider(self) -> Service:
+        """The sandbox provider: an OpenAI-shaped upstream with faults on request."""
+        port = free_port()
+        argv = [sys.executable, "-m", "sandbox.provider", "--host", HOST, "--port", str(port)]
+        return self.service("provider", argv, is_ready=lambda: answers_http(port, "/health"), port=port)
+
+    def llama(self, *, embeddings: bool = False) -> Service:
+        """llama.cpp's server over the tiny model."""
+        port = free_port()
+        argv = [sys.executable, "-m", "config.tests.llama", "--port", str(port)]
+        argv += ["--embeddings"] if embeddings else []
+        return self.service("llama", argv, is_ready=lambda: answers_http(port, "/health"), port=port)
+
+    # ------------------------------------------------------------ the books, read past the product's own code
+    def query(self, statement: str, *parameters: object) -> list[dict[str, Any]]:
+        with psycopg.connect(
+            self.postgres.superuser_url("tuppence"), row_factory=dict_row, autocommit=True
+        ) as database:
+            cursor = database.execute(statement, parameters)  # type: ignore[arg-type]
+            return cursor.fetchall() if cursor.description else []
+
+    def close(self) -> None:
+        """End everything and delete its files. May run twice."""
+        if self._clerk is not None:
+            self._clerk.close()
+            self._clerk = None
+        for service in reversed(self.services):
+            service.stop()
+        self.redis.destroy()
+        self.postgres.destroy()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def showing_logs(installation: Installation) -> Iterator[None]:
+    """On failure, print the end of every service's log, which pytest shows with the failed test."""
+    try:
+        yield
+    except BaseException:
+        for service in installation.services:
+            print(f"----- {service.name} ({service.log.name})\n{service.last_words()}")
+        raise
