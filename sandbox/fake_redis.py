@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import redis
 from fakeredis import TcpFakeServer
 from fakeredis._clients._tcp_server import TCPFakeRequestHandler
 from fakeredis._helpers import SimpleError
 
 
 class _Handler(TCPFakeRequestHandler):
-    """fakeredis accepts a password but does not ask for one; this does."""
+    """fakeredis accepts a password but does not ask for one, and hangs up after an error reply; this mends both."""
 
     server: "PasswordServer"
 
@@ -44,7 +45,16 @@ class _Handler(TCPFakeRequestHandler):
                 return refuse("NOAUTH Authentication required.")
             return process(fields)
 
+        read = self.current_client.read_response
+
+        def read_or_error() -> Any:
+            try:
+                return read()
+            except redis.ResponseError as error:  # a reply like any other
+                return error
+
         fake_socket._process_command = guarded
+        setattr(self.current_client, "read_response", read_or_error)  # noqa: B010 - a method, to the type checker
 
 
 class PasswordServer(TcpFakeServer):
