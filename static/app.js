@@ -1,0 +1,143 @@
+/* The theme is set before the first paint (this file is loaded in <head>, not deferred); everything else is delegated. */
+(() => {
+  "use strict";
+  const root = document.documentElement;
+  const prefersDark = matchMedia("(prefers-color-scheme: dark)");
+  const THEMES = ["system", "light", "dark"];
+
+  const storedTheme = () => {
+    try {
+      const value = localStorage.getItem("theme");
+      return THEMES.includes(value) ? value : "system";
+    } catch {
+      return "system";
+    }
+  };
+
+  const applyTheme = () => {
+    const theme = storedTheme();
+    const dark = theme === "dark" || (theme === "system" && prefersDark.matches);
+    root.classList.toggle("dark", dark);
+    root.dataset.theme = theme;
+    for (const button of document.querySelectorAll("[data-theme-toggle]")) {
+      button.setAttribute("aria-label", `Theme: ${theme}. Change`);
+      button.title = `Theme: ${theme}`;
+      for (const icon of button.querySelectorAll("[data-theme-icon]")) icon.hidden = icon.dataset.themeIcon !== theme;
+      const label = button.querySelector("[data-theme-label]");
+      if (label) label.textContent = theme[0].toUpperCase() + theme.slice(1);
+    }
+  };
+
+  root.classList.add("js");
+  applyTheme();
+  prefersDark.addEventListener("change", applyTheme);
+  addEventListener("storage", applyTheme);
+
+  const toast = (category, title) => {
+    const toaster = document.getElementById("toaster");
+    toaster?.toast?.({ category, title, duration: category === "error" ? 8000 : 3000 });
+  };
+
+  const copy = async (button) => {
+    const source = document.getElementById(button.dataset.copy);
+    if (!source) return;
+    const text = source.value ?? source.textContent.trim();
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      const range = document.createRange();
+      range.selectNodeContents(source);
+      getSelection().removeAllRanges();
+      getSelection().addRange(range);
+      if (!document.execCommand("copy")) {
+        toast("error", "Copying is blocked. The text is selected: press Ctrl+C.");
+        return;
+      }
+    }
+    button.dataset.copied = "";
+    announce("Copied");
+    setTimeout(() => delete button.dataset.copied, 1800);
+  };
+
+  const announce = (text) => {
+    const region = document.getElementById("announcer");
+    if (region) region.textContent = text;
+  };
+
+  const closeMenus = (except) => {
+    for (const menu of document.querySelectorAll("details.menu[open]")) if (menu !== except) menu.open = false;
+  };
+
+  document.addEventListener("click", (event) => {
+    const target = event.target instanceof Element ? event.target : null;
+    if (!target) return;
+    closeMenus(target.closest("details.menu"));
+
+    const themeButton = target.closest("[data-theme-toggle]");
+    if (themeButton) {
+      const next = THEMES[(THEMES.indexOf(storedTheme()) + 1) % THEMES.length];
+      try {
+        localStorage.setItem("theme", next);
+      } catch {
+        toast("error", "This browser does not let us remember the theme.");
+      }
+      applyTheme();
+    }
+    const copyButton = target.closest("[data-copy]");
+    if (copyButton) copy(copyButton);
+    if (target.closest("[data-sidebar-toggle]")) document.getElementById("sidebar")?.toggle?.();
+    const closer = target.closest("[data-close-dialog]");
+    if (closer?.closest("dialog")) {
+      event.preventDefault();
+      closer.closest("dialog").close();
+    }
+    if (target instanceof HTMLDialogElement) target.close();
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    const menu = document.querySelector("details.menu[open]");
+    if (menu) {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+      return;
+    }
+    const sidebar = document.getElementById("sidebar");
+    if (sidebar && innerWidth < 768 && sidebar.getAttribute("aria-hidden") === "false") {
+      sidebar.close();
+      document.querySelector("[data-sidebar-toggle]")?.focus();
+    }
+  });
+
+  /* A form is sent once: a second click does nothing until the page is shown again. */
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.method !== "post" || event.defaultPrevented) return;
+    if (form.dataset.sent !== undefined) {
+      event.preventDefault();
+      return;
+    }
+    form.dataset.sent = "";
+  });
+  addEventListener("pageshow", () => {
+    for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+  });
+
+  /* Links marked data-dialog open their page's confirmation in the dialog that every console page has. */
+  document.addEventListener("htmx:after:swap", () => {
+    const modal = document.getElementById("modal");
+    if (modal && !modal.open && modal.querySelector("[data-dialog-content]")) modal.showModal();
+  });
+
+  document.addEventListener("DOMContentLoaded", () => {
+    applyTheme();
+    document.getElementById("modal")?.addEventListener("close", () => {
+      document.getElementById("modal-body").replaceChildren();
+    });
+    matchMedia("(min-width: 48rem)").addEventListener("change", (change) => {
+      const sidebar = document.getElementById("sidebar");
+      if (change.matches) sidebar?.open?.();
+      else sidebar?.close?.();
+    });
+  });
+})();
