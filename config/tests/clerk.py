@@ -1,0 +1,133 @@
+"""A Django process that does what a test asks, one JSON line at a time: `["verb", {arguments}]` -> `{"result": …}`.
+
+Tests that run the product's real processes have a database of their own, so they cannot use pytest's Django; they talk
+to this process through `config.tests.processes.Clerk`. It calls the product's own verbs and nothing else.
+"""
+# ruff: noqa: E402 - Django must be set up before its models are imported
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+import django
+
+django.setup()
+
+from django.core.management import CommandError, call_command
+from django.db import connections
+
+from accounts import keys, organizations
+from accounts.models import ApiKey, Organization
+from billing import ledger, rates, reconciliation, settlement
+from proxy.models import Deployment, Model, Provider
+
+PER_MILLION = 1_000_000
+
+
+def organization(*, name: str, credit_nanos: int = 0, **limits: Any) -> dict[str, Any]:
+    """A new organization with a key and credit."""
+    made = organizations.create(name=name)
+    account = ledger.account_of(made)
+    if credit_nanos:
+        grant(organization_id=made.pk, amount_nanos=credit_nanos)
+    issued = issue_key(organization_id=made.pk, **limits)
+    return {"id": made.pk, "slug": made.slug, "account_id": account.pk, **issued}
+
+
+def issue_key(*, organization_id: int, **limits: Any) -> dict[str, Any]:
+    issued = keys.issue(organization=Organization.objects.get(pk=organization_id), name="test", **limits)
+    return {"key_id": issued.key.pk, "secret": issued.secret}
+
+
+def revoke_key(*, key_id: int) -> None:
+    keys.revoke(key=ApiKey.objects.get(pk=key_id), by=None)
+
+
+def grant(*, organization_id: int, amount_nanos: int) -> None:
+    ledger.grant(
+        organization=Organization.objects.get(pk=organization_id),
+        amount_nanos=amount_nanos,
+        reason="test",
+        idempotency_key=f"test:{os.urandom(8).hex()}",
+    )
+
+
+def model(
+    *, name: str, base_url: str, upstream_name: str, prices: dict[str, int], kind: str = "openai-compatible"
+) -> None:
+    """A model with one deployment. `prices` are nano-dollars per token, by the names of `Rate`'s components."""
+    provider, _ = Provider.objects.get_or_create(
+        slug=f"p{abs(hash(base_url)) % 10**8}", defaults={"kind": kind, "base_url": base_url, "name": base_url}
+    )
+    made = Model.objects.create(name=name, owned_by="test")
+    Deployment.objects.create(model=made, provider=provider, upstream_name=upstream_name)
+    rates.set_price(model=name, **{kind: price * PER_MILLION for kind, price in prices.items()})
+
+
+def models(*, names: list[str], **options: Any) -> None:
+    for name in names:
+        model(name=name, **options)
+
+
+def settle() -> None:
+    """Turn every usage record into transfers, as Celery does."""
+    settlement.settle_all()
+
+
+def reap(*, dead_after_s: float) -> int:
+    """Settle the holds of workers that were silent for so long, as Celery does."""
+    return settlement.reap(dead_after=timedelta(seconds=dead_after_s))
+
+
+def reconcile() -> dict[str, Any]:
+    """What the checker finds; `drift` is empty when the books are right."""
+    return {"drift": [str(drift) for drift in reconciliation.check()]}
+
+
+def reconcile_command() -> bool:
+    """Whether `manage.py reconcile` is content."""
+    try:
+        call_command("reconcile")
+    except (CommandError, SystemExit):
+        return False
+    return True
+
+
+VERBS: dict[str, Callable[..., Any]] = {
+    verb.__name__: verb
+    for verb in (
+        organization,
+        issue_key,
+        revoke_key,
+        grant,
+        model,
+        models,
+        settle,
+        reap,
+        reconcile,
+        reconcile_command,
+    )
+}
+
+
+def main() -> None:
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        verb, arguments = json.loads(line)
+        connections.close_all()  # PostgreSQL may have been restarted since
+        try:
+            answer: dict[str, Any] = {"result": VERBS[verb](**arguments)}
+        except Exception:  # whatever it is, the test shall see it
+            answer = {"error": traceback.format_exc()[-3000:]}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
