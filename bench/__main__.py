@@ -35,6 +35,8 @@ from sandbox.processes import free_port
 RESULTS = Path(__file__).parent / "results"
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 KINDS = ("json", "burst", "paced")
+CONNECTIONS = 32
+SLOW_STREAMS = 1_000
 CREDIT_NANOS = 1_000_000 * 10_000_000
 NGINX = """
 daemon off; pid {home}/nginx.pid; error_log {home}/nginx.err warn; worker_processes 1;
@@ -75,10 +77,18 @@ def listens(port: int) -> Callable[[], bool]:
     return is_ready
 
 
-def load(target: Target, kind: str, *, seconds: float, rate: float = 0.0) -> dict[str, Any]:
+def peak_memory_mb(pid: int) -> float:
+    """The most resident memory that the process ever had."""
+    line = Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()[0]
+    return int(line) / 1024
+
+
+def load(
+    target: Target, kind: str, *, seconds: float, rate: float = 0.0, connections: int = CONNECTIONS
+) -> dict[str, Any]:
     """One run of the load generator; raises SystemExit when an answer was not what it must be."""
     argv = [sys.executable, "-m", "bench.load", "--port", str(target.port), "--kind", kind, "--key", target.key]
-    argv += ["--seconds", str(seconds), "--rate", str(rate)]
+    argv += ["--seconds", str(seconds), "--rate", str(rate), "--connections", str(connections)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=seconds + 60)
     if done.returncode != 0:
         raise SystemExit(f"bench.load against {target.name} failed: {done.stderr[-2000:]}")
@@ -161,13 +171,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 say(f"open loop at {quarter:.0f}/s: {target.name}")
                 result = measure(target, "json", seconds=options.seconds, postgres=postgres, rate=quarter)
                 open_loop.setdefault(target.name, []).append(result)
+        say(f"{SLOW_STREAMS} slow streams at once")
+        slow = load(measured[0], "slow", seconds=0, connections=SLOW_STREAMS)
+        memory = peak_memory_mb(measured[0].pid)
         books = site.clerk.reconcile()
     summary = {f"{name} {kind}": medians(results) for (name, kind), results in runs.items()}
     latency = {name: medians(results) for name, results in open_loop.items()}
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
-        "connections": 32,
+        "connections": CONNECTIONS,
         "rounds": options.rounds,
         "seconds": options.seconds,
         "results": summary,
@@ -181,6 +194,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 if name != "upstream"
             },
         },
+        "slow_streams": {"streams": slow["requests"], "seconds": slow["seconds"], "peak_memory_mb": memory},
         "drift": books["drift"],
     }
 
@@ -222,6 +236,11 @@ def show(report: dict[str, Any]) -> None:
     print(f"\nadded latency at a quarter of capacity ({report['open_loop']['rate']:.0f} requests/s)")
     for name, row in added.items():
         print(f"  {name:<13}p50 {row['p50_ms']:>7.2f} ms   p99 {row['p99_ms']:>7.2f} ms")
+    slow = report["slow_streams"]
+    print(
+        f"\n{slow['streams']:,} slow streams at once, all finished, in {slow['seconds']:.1f} s: "
+        f"peak memory of the worker {slow['peak_memory_mb']:.0f} MB"
+    )
     print(f"\nbooks after it: {'clean' if not report['drift'] else report['drift']}")
 
 

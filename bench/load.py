@@ -22,6 +22,7 @@ BODIES = {
 }
 BODIES["burst"] = BODIES["json"] | {"stream": True}
 BODIES["paced"] = BODIES["burst"] | {"user": "paced"}
+BODIES["slow"] = BODIES["burst"] | {"user": "slow"}
 
 
 @dataclass
@@ -100,7 +101,7 @@ class Connection(asyncio.Protocol):
 
 
 async def closed_loop(options: argparse.Namespace, request: bytes, tally: Tally) -> float:
-    """Keep every connection busy for the duration; returns the seconds that it took until the last answer."""
+    """Keep every connection busy (for 0 s: one request each); returns the seconds until the last answer."""
     loop = asyncio.get_running_loop()
     connections = [
         (

@@ -1,7 +1,7 @@
 """The benchmark's upstream: an OpenAI-shaped server with as little of its own cost as Python allows.
 
 A JSON call is answered with one chat completion of about 600 bytes; a call with `"stream":true` with 64 chunks and
-their usage, all at once (a burst), or one each few milliseconds where the body holds `"user":"paced"`.
+their usage, all at once (a burst), or one each 5 ms or 150 ms where the body holds `"user":"paced"` or `"user":"slow"`.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import httptools
 import uvloop
 
 CHUNKS = 64
-PACE_S = 0.005
+PACES_S = {b'"user":"paced"': 0.005, b'"user":"slow"': 0.15}
 HOST = "127.0.0.1"
 
 
@@ -70,18 +70,20 @@ class Upstream(asyncio.Protocol):
         body, self.body = self.body, b""
         if b'"stream":true' not in body:
             self.transport.write(JSON_RESPONSE)
-        elif b'"user":"paced"' in body:
-            self.transport.write(STREAM_HEAD)
-            self.pace(0)
-        else:
-            self.transport.write(BURST_RESPONSE)
+            return
+        for mark, pace_s in PACES_S.items():
+            if mark in body:
+                self.transport.write(STREAM_HEAD)
+                self.pace(0, pace_s)
+                return
+        self.transport.write(BURST_RESPONSE)
 
-    def pace(self, sent: int) -> None:
+    def pace(self, sent: int, pace_s: float) -> None:
         if self.transport.is_closing():
             return
         if sent < CHUNKS:
             self.transport.write(EVENTS[sent])
-            asyncio.get_running_loop().call_later(PACE_S, self.pace, sent + 1)
+            asyncio.get_running_loop().call_later(pace_s, self.pace, sent + 1, pace_s)
         else:
             self.transport.write(USAGE + END)
 
