@@ -123,7 +123,22 @@
     for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
   });
 
-  /* Links marked data-dialog open their page's confirmation in the dialog that every console page has. */
+  /* A page in the background does not poll; an answer that is not the part asked for is never put into the page. */
+  document.addEventListener("htmx:before:request", (event) => {
+    if (document.hidden && event.detail.ctx.sourceElement.id === "live") event.preventDefault();
+  });
+  document.addEventListener("htmx:before:response", (event) => {
+    const { response, sourceElement } = event.detail.ctx;
+    if (response.raw.redirected) {
+      event.preventDefault();
+      location.reload();
+    } else if (response.status >= 400) {
+      event.preventDefault();
+      if (sourceElement.id !== "live") toast("error", `That did not work (${response.status}). Reload the page and try again.`);
+    }
+  });
+
+  /* What arrives in the dialog that every console page has is shown as a modal; without a script the link is a page. */
   document.addEventListener("htmx:after:swap", () => {
     const modal = document.getElementById("modal");
     if (modal && !modal.open && modal.querySelector("[data-dialog-content]")) modal.showModal();

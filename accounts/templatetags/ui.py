@@ -71,7 +71,7 @@ def switcher(user: User | AnonymousUser, organization: Organization | None) -> d
 @register.filter
 def initials(name: str) -> str:
     """Up to two letters that stand for `name`: `Ada Lovelace` is AL, `ada@example.com` is A."""
-    words = name.split("@")[0].replace(".", " ").replace("-", " ").replace("'", "").split()
+    words = name.split("@", maxsplit=1)[0].replace(".", " ").replace("-", " ").replace("'", "").split()
     return "".join(word[0] for word in words[:2]).upper() or "?"
 
 

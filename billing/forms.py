@@ -1,0 +1,106 @@
+"""Forms of the request log and of a key's budgets."""
+
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.core.exceptions import ValidationError
+
+from accounts.models import Organization
+from billing import money
+from billing.usage import Filter
+
+OUTCOMES = [
+    ("", "Any"),
+    ("completed", "Completed"),
+    ("client_closed", "Client left"),
+    ("rejected", "Rejected or refused"),
+    ("failed", "Failed"),
+]
+KEY_CHOICES = 200
+FIRST_YEAR, LAST_YEAR = 2020, 2100
+
+
+class DayField(forms.DateField):
+    """A calendar day, picked in the browser's own calendar."""
+
+    widget = forms.DateInput(attrs={"type": "date", "class": "control"}, format="%Y-%m-%d")
+
+    def validate(self, value: Any) -> None:
+        super().validate(value)
+        if value and not FIRST_YEAR <= value.year <= LAST_YEAR:
+            raise ValidationError(f"Between {FIRST_YEAR} and {LAST_YEAR}.")
+
+
+class FilterForm(forms.Form):
+    """The filters of the request log. Wrong values show an error and filter nothing."""
+
+    first_day = DayField(label="From", required=False)
+    last_day = DayField(label="To", required=False)
+    key = forms.ChoiceField(label="Key", required=False, widget=forms.Select(attrs={"class": "control"}))
+    model = forms.CharField(
+        required=False, max_length=200, widget=forms.TextInput(attrs={"class": "control", "placeholder": "Any"})
+    )
+    outcome = forms.ChoiceField(
+        label="Result", choices=OUTCOMES, required=False, widget=forms.Select(attrs={"class": "control"})
+    )
+    end_user = forms.CharField(
+        label="End user",
+        required=False,
+        max_length=200,
+        widget=forms.TextInput(attrs={"class": "control", "placeholder": "Any"}),
+    )
+
+    def __init__(self, *args: Any, organization: Organization, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        keys = organization.keys.order_by("name", "pk").values_list("public_id", "pk", "name", "last_four")
+        self._ids: dict[UUID, int] = {}
+        choices = [("", "Any")]
+        for public_id, pk, name, last_four in keys[:KEY_CHOICES]:
+            self._ids[public_id] = pk
+            choices.append((str(public_id), f"{name} (…{last_four})"))
+        self.fields["key"].choices = choices
+
+    def which(self) -> Filter:
+        """The filter that the valid fields ask for."""
+        self.full_clean()
+        given = getattr(self, "cleaned_data", {})
+        return Filter(
+            first_day=given.get("first_day"),
+            last_day=given.get("last_day"),
+            key_id=self._ids[UUID(given["key"])] if given.get("key") else None,
+            model=given.get("model", ""),
+            outcome=given.get("outcome", ""),
+            end_user=given.get("end_user", ""),
+        )
+
+
+class CreditsField(forms.CharField):
+    """An amount in credits; cleans to integer nano-dollars, None when empty."""
+
+    widget = forms.TextInput(attrs={"inputmode": "decimal", "autocomplete": "off"})
+
+    def clean(self, value: Any) -> int | None:  # type: ignore[override]
+        text = super().clean(value).replace(" ", "").replace(",", "")
+        if not text:
+            return None
+        try:
+            nanos = money.nanos_from_credits(text)
+        except money.InvalidAmount:
+            raise ValidationError("Not an amount of credits, such as 250 or 12.5.") from None
+        if nanos <= 0:
+            raise ValidationError("More than zero; leave it empty for no budget.")
+        return nanos
+
+
+class BudgetsForm(forms.Form):
+    """The budgets of one key: at most one each of credits and tokens, per day and per month."""
+
+    cost_day = CreditsField(label="Credits per day", required=False, help_text="Empty: no budget.")
+    cost_month = CreditsField(label="Credits per month", required=False, help_text="Empty: no budget.")
+    tokens_day = forms.IntegerField(
+        label="Tokens per day", required=False, min_value=1, max_value=10**15, help_text="Empty: no budget."
+    )
+    tokens_month = forms.IntegerField(
+        label="Tokens per month", required=False, min_value=1, max_value=10**15, help_text="Empty: no budget."
+    )

@@ -1,0 +1,79 @@
+"""The landing page and the overview of an organization: the pages that know of everything below them."""
+
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.cache import patch_vary_headers
+from django.views.decorators.http import require_GET
+
+from accounts.access import can, organization_for
+from accounts.models import Organization, Role
+from billing import ledger, usage
+from billing.views import has_looked
+from proxy.models import Model
+
+LAST_ORGANIZATION = "last_organization"
+POLL_WAITING_S = 2
+POLL_IDLE_S = 15
+
+
+@dataclass(frozen=True, slots=True)
+class FirstSteps:
+    """What a new organization has done so far."""
+
+    has_key: bool
+    has_request: bool
+    has_looked: bool
+
+    @property
+    def is_done(self) -> bool:
+        return self.has_key and self.has_request and self.has_looked
+
+
+@require_GET
+def landing(request: HttpRequest) -> HttpResponse:
+    return render(request, "proxy/landing.html", {"snippet_model": Model.objects.for_first_request()})
+
+
+@require_GET
+@login_required
+def console(request: HttpRequest) -> HttpResponse:
+    """To the organization that the user looked at last, else the personal one, else any."""
+    mine = request.user.organizations
+    last = mine.filter(slug=request.session.get(LAST_ORGANIZATION, "")).first()
+    organization = last or mine.order_by("-is_personal", "pk").first()
+    if organization is None:
+        raise Http404("a user without an organization")
+    return redirect("proxy:overview", organization.slug)
+
+
+@require_GET
+@login_required
+def overview(request: HttpRequest, slug: str) -> HttpResponse:
+    organization = organization_for(request, slug, Role.VIEWER)
+    if request.session.get(LAST_ORGANIZATION) != slug:
+        request.session[LAST_ORGANIZATION] = slug
+    recent = usage.recent(organization)
+    steps = FirstSteps(
+        has_key=organization.keys.exists(),
+        has_request=bool(recent),
+        has_looked=len(recent) == usage.RECENT_SIZE or has_looked(request.session, organization),
+    )
+    context = {
+        "organization": organization,
+        "balance": ledger.balance_of(organization),
+        "today": usage.today(organization),
+        "recent": recent,
+        "steps": steps,
+        "poll_s": POLL_WAITING_S if not steps.has_request else POLL_IDLE_S,
+        "is_frozen": organization.status == Organization.Status.FROZEN,
+        "has_credits": settings.DEPLOYMENT_MODE == "official",
+        "may_manage_keys": can(request.membership, "keys.manage"),
+        "snippet_model": Model.objects.for_first_request(),
+    }
+    response = render(request, "proxy/overview.html#live" if request.htmx else "proxy/overview.html", context)
+    patch_vary_headers(response, ["HX-Request"])
+    return response
