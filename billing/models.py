@@ -377,3 +377,6 @@ class UsageRollup(models.Model):
 
     def __str__(self) -> str:
         return f"{self.hour:%Y-%m-%d %H} {self.organization_id} {self.model}"
+
+
+from billing.price_models import Price  # noqa: E402, F401 - Django finds an app's models in its `models` module

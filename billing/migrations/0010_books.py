@@ -129,7 +129,7 @@ def open_house_accounts(apps: Any, schema_editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0001_initial")]
+    dependencies = [("billing", "0002_price")]
 
     operations = [
         migrations.RunSQL(PARTITIONS, NO_PARTITIONS),
