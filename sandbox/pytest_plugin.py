@@ -56,6 +56,7 @@ def _start_missing() -> None:
     _directory = tempfile.TemporaryDirectory(prefix="tuppence-tests-", ignore_cleanup_errors=True)
     atexit.register(_stop)  # not pytest_unconfigure, which a broken settings module would skip
     home = Path(_directory.name)
+    home.chmod(0o711)  # PostgreSQL may have to run as `nobody`
     if "DATABASE_URL" in missing:
         postgres = Postgres(home / "postgres", durable=False)
         _running.append(postgres)
