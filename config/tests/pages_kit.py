@@ -1,0 +1,88 @@
+"""People, keys and requests for the tests of the pages."""
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.test import Client
+from django.utils import timezone
+
+from accounts import keys, organizations
+from accounts.models import ApiKey, Membership, Organization, Role, User
+from billing import ledger
+from billing.models import UsageRecord
+from billing.usage import first_id_at
+
+ANONYMOUS, OUTSIDER, STAFF = "anonymous", "outsider", "staff"
+PEOPLE = (ANONYMOUS, OUTSIDER, *Role.values, STAFF)
+
+
+@dataclass
+class Cast:
+    """An organization with a member in every role, an outsider, and staff who are no members."""
+
+    organization: Organization
+    users: dict[str, User] = field(default_factory=dict)
+
+    def client(self, who: str) -> Client:
+        client = Client()
+        if who != ANONYMOUS:
+            client.force_login(self.users[who], backend="django.contrib.auth.backends.ModelBackend")
+        return client
+
+
+def cast() -> Cast:
+    owner = person("owner")
+    organization = organizations.create(name="Ada's engines", owner=owner, slug=f"ada-{secrets.token_hex(4)}")
+    made = Cast(organization, {"owner": owner, OUTSIDER: person("outsider"), STAFF: person("staff", is_staff=True)})
+    for role in Role.values:
+        if role != Role.OWNER:
+            made.users[role] = person(role)
+            Membership.objects.create(organization=organization, user=made.users[role], role=role)
+    return made
+
+
+def person(name: str, **fields: Any) -> User:
+    return User.objects.create_user(f"{name}-{secrets.token_hex(4)}@example.com", "copper-pine-42", **fields)
+
+
+def key_of(organization: Organization, name: str = "server", **fields: Any) -> ApiKey:
+    return keys.issue(organization=organization, name=name, **fields).key
+
+
+def request_of(key: ApiKey, at: datetime | None = None, **fields: Any) -> UsageRecord:
+    """A usage record; its id is a UUIDv7 of `at`."""
+    at = at or timezone.now()
+    request_id = UUID(int=first_id_at(at).int | secrets.randbits(62))
+    values = {
+        "cost_nanos": 1_234_567,
+        "hold_nanos": 9_000_000,
+        "input_tokens": 1_200,
+        "output_tokens": 34,
+        "created_at": at,
+        "model": "gpt-fast",
+        "endpoint": "/v1/chat/completions",
+        "outcome": "completed",
+        "status_code": 200,
+        "latency_ms": 812,
+        "ttft_ms": 120,
+        "provider": "sandbox",
+        "deployment": "sandbox/gpt-fast",
+        "service_tier": "default",
+        "attempts": [{"deployment": "sandbox/gpt-fast", "status": 200, "error": "", "ms": 812}],
+    }
+    return UsageRecord.objects.create(
+        request_id=request_id,
+        account=ledger.account_of(key.organization),
+        organization=key.organization,
+        key=key,
+        **values | fields,
+    )
+
+
+def many_requests(key: ApiKey, count: int, *, step: timedelta = timedelta(seconds=1)) -> list[UsageRecord]:
+    """`count` requests, the newest first."""
+    now = timezone.now()
+    return [request_of(key, now - step * number) for number in range(count)]

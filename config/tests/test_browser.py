@@ -1,0 +1,414 @@
+"""The pages in a real Chromium, before the product's real processes.
+
+`SCREENSHOTS=directory` keeps a picture of every page at both widths in both themes (`make screenshots`).
+"""
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from config.tests.processes import Installation, Service
+from config.tests.scripted import Upstream
+
+pytestmark = [pytest.mark.browser, pytest.mark.processes]
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
+ARGUMENTS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+PASSWORD = "copper-pine-42"
+CREDIT = 10_000_000_000  # 1,000 credits
+INPUT, OUTPUT = 300, 1_200  # nano-dollars per token; the scripted upstream counts 10 in and 16 out
+COST = "0.00222"  # (10 × 300 + 16 × 1,200) n$ = 22,200 n$, in credits of 10,000,000 n$
+WIDTHS = {1280: 900, 390: 844}
+
+
+@dataclass
+class Visitor:
+    """Somebody with a browser: a page, the site's address, and what the browser complained about."""
+
+    page: Page
+    url: str
+    complaints: list[str]
+    email: str = ""
+    slug: str = ""
+
+    def go(self, path: str) -> None:
+        self.page.goto(self.url + path)
+
+    def here(self, path: str) -> str:
+        return f"{self.url}/o/{self.slug}{path}"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM:
+        if os.environ.get("REQUIRE_BROWSER") == "1":
+            pytest.fail("REQUIRE_BROWSER=1, but there is no chromium on PATH; CHROMIUM may name one")
+        pytest.skip("no chromium on PATH; CHROMIUM may name one")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def pages(installation: Installation, upstream: Upstream) -> Service:
+    prices = {"input": INPUT, "output": OUTPUT}
+    installation.clerk.model(name="gpt-fast", base_url=upstream.base_url, upstream_name="m", prices=prices)
+    return installation.web(DEBUG="1", DEMO_LOGIN="demo@example.com tuppence-demo")
+
+
+def _visitor(context: BrowserContext, pages: Service) -> Visitor:
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    return Visitor(page, pages.url, complaints)
+
+
+@pytest.fixture
+def visitor(browser: Browser, pages: Service) -> Iterator[Visitor]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.grant_permissions(["clipboard-read", "clipboard-write"], origin=pages.url)
+    visitor = _visitor(context, pages)
+    yield visitor
+    context.close()
+    assert visitor.complaints == []
+
+
+@pytest.fixture
+def member(visitor: Visitor, site: Installation) -> Visitor:
+    """A visitor who has signed up; their organization has credit."""
+    return _sign_up(visitor, site)
+
+
+def _sign_up(visitor: Visitor, site: Installation) -> Visitor:
+    visitor.email = f"ada-{secrets.token_hex(4)}@example.com"
+    visitor.go("/")
+    visitor.page.get_by_role("link", name="Create an account").click()
+    visitor.page.get_by_label("Email").fill(visitor.email)
+    visitor.page.get_by_label("Password").fill(PASSWORD)
+    visitor.page.get_by_role("button", name="Create account").click()
+    visitor.page.wait_for_url("**/o/*/")
+    visitor.slug = visitor.page.url.rstrip("/").rpartition("/")[2]
+    organization = site.query("select id from accounts_organization where slug = %s", visitor.slug)[0]["id"]
+    site.clerk.grant(organization_id=organization, amount_nanos=CREDIT)
+    return visitor
+
+
+def _create_key(member: Visitor, name: str = "laptop") -> str:
+    member.page.goto(member.here("/keys/create/"))
+    member.page.get_by_label("Name").fill(name)
+    member.page.get_by_role("button", name="Create key").click()
+    return member.page.locator("#new-key").inner_text()
+
+
+def _run_python(code: str) -> str:
+    """Run a snippet as somebody would who has pasted it into a file."""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, env={"PATH": ""}
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_from_sign_up_to_the_cost_of_the_first_request(member: Visitor) -> None:
+    page = member.page
+    expect(page.get_by_text("First steps")).to_be_visible()
+    expect(page.locator("#live")).to_contain_text("1,000.00 credits")
+    page.get_by_role("link", name="Create key").first.click()
+    page.get_by_label("Name").fill("laptop")
+    page.get_by_role("button", name="Create key").click()
+    secret = page.locator("#new-key").inner_text()
+    expect(page.get_by_text("You will not see it again.")).to_be_visible()
+
+    page.get_by_role("button", name="Copy key").click()
+    expect(page.locator("#announcer")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == secret
+
+    page.get_by_role("tab", name="Python").click()
+    page.locator("#snippet-python").get_by_role("button", name="Copy").click()
+    expect(page.locator("#snippet-python [data-copied]")).to_be_visible()
+    snippet = page.evaluate("navigator.clipboard.readText()")
+    assert secret in snippet
+
+    page.get_by_role("link", name="Done").click()
+    expect(page.locator(".steps [data-done]")).to_have_count(1)
+    assert _run_python(snippet).strip()
+
+    expect(page.locator(".steps [data-done]")).to_have_count(2)  # by itself: nobody reloads the page
+    page.get_by_role("link", name="Open it in the request log").click()
+    expect(page.get_by_text(f"{COST} credits")).to_be_visible()
+    charge = page.get_by_role("region", name="Charge")
+    expect(charge).to_contain_text("$0.30 per 1M tokens")
+    expect(charge).to_contain_text("$0.000022200")
+
+    page.get_by_role("link", name="Requests").first.click()
+    row = page.locator("#rows tbody tr")
+    expect(row).to_have_count(1)
+    expect(row).to_contain_text("laptop")
+    expect(row).to_contain_text(COST)
+    page.get_by_role("link", name="Overview").first.click()
+    expect(page.get_by_text("First steps")).to_have_count(0)
+
+
+def test_a_second_click_makes_no_second_key(member: Visitor) -> None:
+    page = member.page
+    page.goto(member.here("/keys/create/"))
+    page.get_by_label("Name").fill("twice")
+    page.get_by_role("button", name="Create key").dblclick()
+    expect(page.locator("#new-key")).to_be_visible()
+    page.go_back()
+    page.get_by_role("button", name="Create key").click()
+    expect(page.get_by_text("This form was already sent")).to_be_visible()
+    page.goto(member.here("/keys/"))
+    expect(page.locator("tbody tr")).to_have_count(1)
+    member.complaints.clear()  # Chromium logs the 409
+
+
+def test_revoking_asks_in_a_dialog_and_can_be_called_off(member: Visitor) -> None:
+    _create_key(member)
+    page = member.page
+    page.goto(member.here("/keys/"))
+    revoke = page.get_by_role("link", name="Revoke laptop")
+    revoke.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_be_visible()
+    dialog.get_by_role("link", name="Cancel").click()
+    expect(dialog).not_to_be_visible()
+    revoke.click()
+    page.keyboard.press("Escape")
+    expect(dialog).not_to_be_visible()
+    expect(page.get_by_text("Revoked", exact=True)).to_have_count(0)
+    revoke.click()
+    dialog.get_by_role("button", name="Revoke key").click()
+    expect(page.get_by_text("Revoked “laptop”.")).to_be_visible()
+    expect(page.locator("tbody").get_by_text("Revoked", exact=True)).to_be_visible()
+
+
+def test_filters_change_the_rows_and_the_address(member: Visitor) -> None:
+    secret = _create_key(member)
+    for _ in range(2):
+        _run_python(_ask(member.url, secret))
+    page = member.page
+    page.goto(member.here("/requests/"))
+    expect(page.locator("#rows tbody tr")).to_have_count(2)
+    page.get_by_label("Model").fill("something-else")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("No request matches")).to_be_visible()
+    assert "model=something-else" in page.url
+    page.go_back()
+    expect(page.locator("#rows tbody tr")).to_have_count(2)
+
+
+def _ask(url: str, secret: str) -> str:
+    return (
+        f"from openai import OpenAI\nclient = OpenAI(base_url='{url}/v1', api_key='{secret}')\n"
+        "print(client.chat.completions.create(model='gpt-fast', messages=[{'role': 'user', 'content': 'Hi'}]))"
+    )
+
+
+def test_the_keyboard_reaches_everything(member: Visitor) -> None:
+    page = member.page
+    page.goto(member.here("/"))
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+
+    switcher = page.locator(".sidebar header summary")
+    switcher.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".sidebar header .menu")).to_have_attribute("open", "")
+    page.keyboard.press("Escape")
+    expect(page.locator(".sidebar header .menu")).not_to_have_attribute("open", "")
+    expect(switcher).to_be_focused()
+
+    page.locator("#snippet-tab-curl").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#snippet-python")).to_be_visible()
+    expect(page.locator("#snippet-curl")).to_be_hidden()
+
+    page.goto(member.here("/keys/create/"))
+    page.get_by_label("Name").focus()
+    page.keyboard.type("by keyboard")
+    page.keyboard.press("Enter")
+    expect(page.locator("#new-key")).to_be_visible()
+
+
+def test_the_navigation_folds_away_on_a_phone(member: Visitor) -> None:
+    page = member.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(member.here("/"))
+    overview = page.locator(".sidebar").get_by_role("link", name="API keys")
+    expect(overview).not_to_be_in_viewport()
+    page.get_by_role("button", name="Open navigation").click()
+    expect(overview).to_be_in_viewport()
+    page.keyboard.press("Escape")
+    expect(overview).not_to_be_in_viewport()
+    expect(page.get_by_role("button", name="Open navigation")).to_be_focused()
+    page.get_by_role("button", name="Open navigation").click()
+    overview.click()
+    expect(page.get_by_role("heading", name="API keys")).to_be_visible()
+
+
+def test_the_theme_is_the_systems_until_chosen_and_then_stays(browser: Browser, pages: Service) -> None:
+    context = browser.new_context(color_scheme="dark")
+    visitor = _visitor(context, pages)
+    page = visitor.page
+    visitor.go("/")
+    html = page.locator("html")
+    expect(html).to_have_class("js dark")
+    toggle = page.get_by_role("button", name="Theme:")
+    toggle.click()  # system -> light
+    expect(html).to_have_class("js")
+    page.reload()
+    expect(html).to_have_class("js")
+    toggle.click()  # light -> dark
+    page.emulate_media(color_scheme="light")
+    expect(html).to_have_class("js dark")
+    toggle.click()  # dark -> system
+    expect(html).to_have_class("js")
+    context.close()
+    assert visitor.complaints == []
+
+
+def test_the_console_works_without_a_script(browser: Browser, pages: Service, site: Installation) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, java_script_enabled=False)
+    visitor = _sign_up(_visitor(context, pages), site)
+    page = visitor.page
+    page.locator(".sidebar").get_by_role("link", name="API keys").click()
+    page.get_by_role("link", name="Create key").click()
+    page.get_by_label("Name").fill("plain")
+    page.get_by_role("button", name="Create key").click()
+    expect(page.locator("#new-key")).to_be_visible()
+    expect(page.locator("#snippet-node")).to_be_visible()  # without tabs, all snippets are there
+    page.goto(visitor.here("/keys/"))
+    page.get_by_role("link", name="Revoke plain").click()
+    page.get_by_role("button", name="Revoke key").click()
+    expect(page.get_by_text("Revoked “plain”.")).to_be_visible()
+    page.locator(".sidebar footer summary").click()
+    page.get_by_role("button", name="Sign out").click()
+    page.goto(visitor.here("/keys/"))
+    assert "/accounts/login/" in page.url
+    context.close()
+
+
+# ---------------------------------------------------------------- Every page, both widths, both themes
+
+PUBLIC = {
+    "landing": "/",
+    "login": "/accounts/login/",
+    "signup": "/accounts/signup/",
+    "password-reset": "/accounts/password/reset/",
+    "not-found": "/no-such-page/",
+}
+ACCOUNT = {
+    "email": "/accounts/email/",
+    "password": "/accounts/password/change/",
+    "two-factor": "/accounts/2fa/",
+    "authenticator": "/accounts/2fa/totp/activate/",
+    "sessions": "/accounts/sessions/",
+    "connections": "/accounts/3rdparty/",
+    "logout": "/accounts/logout/",
+}
+FRESH = {
+    "overview-new": "/",
+    "keys-none": "/keys/",
+    "key-create": "/keys/create/",
+    "requests-none": "/requests/",
+}
+
+
+@pytest.fixture(scope="module")
+def everything(browser: Browser, pages: Service, installation: Installation) -> dict[str, Any]:
+    """The pages of two members, one new and one with keys and requests, and their cookies."""
+    new_context, used_context = browser.new_context(), browser.new_context()
+    new = _sign_up(_visitor(new_context, pages), installation)
+    used = _sign_up(_visitor(used_context, pages), installation)
+    _run_python(_ask(used.url, _create_key(used)))
+    _create_key(used, "a key with a name as long as people give to the things that they will not touch again")
+    used.page.goto(used.here("/keys/"))
+    links = {
+        name: used.page.get_by_role("link", name=f"{name} laptop").get_attribute("href")
+        for name in ("Revoke", "Rotate", "Budgets of")
+    }
+    used.page.goto(used.here("/requests/"))
+    detail = used.page.locator("#rows .row-link").first.get_attribute("href")
+    prefix = f"/o/{used.slug}"
+    found = {
+        "new": {name: f"/o/{new.slug}{path}" for name, path in FRESH.items()},
+        "used": {
+            "overview": f"{prefix}/",
+            "keys": f"{prefix}/keys/",
+            "requests": f"{prefix}/requests/",
+            "request-detail": detail,
+            "key-revoke": links["Revoke"],
+            "key-rotate": links["Rotate"],
+            "key-budgets": links["Budgets of"],
+            **ACCOUNT,
+        },
+        "public": PUBLIC,
+        "states": {"new": new_context.storage_state(), "used": used_context.storage_state(), "public": None},
+    }
+    new_context.close()
+    used_context.close()
+    return found
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_page_fits_and_breaks_no_policy(
+    width: int, theme: Any, browser: Browser, pages: Service, everything: dict[str, Any]
+) -> None:
+    problems = []
+    for who, state in everything["states"].items():
+        context = browser.new_context(
+            viewport={"width": width, "height": WIDTHS[width]}, color_scheme=theme, storage_state=state
+        )
+        visitor = _visitor(context, pages)
+        for name, path in everything[who].items():
+            visitor.go(path)
+            visitor.page.wait_for_load_state("networkidle") if who == "public" else None
+            problems += [f"{name}: {problem}" for problem in _problems(visitor, width, theme)]
+            _keep_picture(visitor.page, name, width, theme)
+        context.close()
+    assert problems == []
+
+
+def _problems(visitor: Visitor, width: int, theme: str) -> list[str]:
+    page, found = visitor.page, []
+    expected = "404 (Not Found)"  # what Chromium says of the page that is not there
+    found += [complaint for complaint in visitor.complaints if expected not in complaint]
+    visitor.complaints.clear()
+    if page.evaluate("document.documentElement.scrollWidth") > width:
+        found.append("scrolls sideways")
+    if ("dark" in (page.locator("html").get_attribute("class") or "")) != (theme == "dark"):
+        found.append("wrong theme")
+    if page.locator("h1, .confirm h2").count() != 1:
+        found.append(f"{page.locator('h1, .confirm h2').count()} main headings")
+    nameless = page.evaluate(
+        """[...document.querySelectorAll("a, button, summary, input:not([type=hidden]), select, textarea")]
+           .filter(e => e.checkVisibility() && !(e.innerText || "").trim() && !e.ariaLabel && !e.labels?.length
+                        && !e.getAttribute("aria-labelledby") && !e.textContent.trim())
+           .map(e => e.outerHTML.slice(0, 80))"""
+    )
+    return found + [f"has no name: {html}" for html in nameless]
+
+
+def _keep_picture(page: Page, name: str, width: int, theme: str) -> None:
+    directory = os.environ.get("SCREENSHOTS")
+    if directory:
+        page.screenshot(path=Path(directory) / f"{name}-{width}-{theme}.png", full_page=True)

@@ -1,0 +1,111 @@
+"""Every address of the pages × everybody who may ask for it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from uuid import uuid4
+
+import pytest
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+
+from config.tests import pages_kit
+from config.tests.pages_kit import ANONYMOUS, OUTSIDER, PEOPLE, STAFF, Cast
+
+pytestmark = pytest.mark.django_db
+
+# Tested by their own packages.
+FOREIGN = ("accounts/", "admin/")
+LOGIN = 302
+
+EVERYBODY = dict.fromkeys(PEOPLE, 200)
+MEMBERS = dict.fromkeys(PEOPLE, 200) | {ANONYMOUS: LOGIN, OUTSIDER: 404, STAFF: 404}
+KEY_MAKERS = MEMBERS | {"viewer": 403, "billing": 403}
+
+
+def _made(expected: dict[str, int], status: int) -> dict[str, int]:
+    """The same table where whoever may, gets `status` instead of 200."""
+    return {who: status if code == 200 else code for who, code in expected.items()}
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    expected: dict[str, int]
+    method: str = "get"
+    data: dict[str, str] | None = None
+
+
+TABLE = [
+    Row("health", EVERYBODY),
+    Row("ready", EVERYBODY),
+    Row("proxy:landing", EVERYBODY),
+    Row("proxy:landing", dict.fromkeys(PEOPLE, 405), "post"),
+    Row("proxy:console", dict.fromkeys(PEOPLE, 302) | {OUTSIDER: 404, STAFF: 404}),
+    Row("proxy:overview", MEMBERS),
+    Row("accounts:key-list", MEMBERS),
+    Row("accounts:key-create", KEY_MAKERS),
+    Row("accounts:key-create", _made(KEY_MAKERS, 201), "post", {"name": "new"}),
+    Row("accounts:key-create", _made(KEY_MAKERS, 422), "post", {"name": ""}),
+    Row("accounts:key-revoke", KEY_MAKERS),
+    Row("accounts:key-revoke", _made(KEY_MAKERS, 302), "post"),
+    Row("accounts:key-rotate", KEY_MAKERS),
+    Row("accounts:key-rotate", _made(KEY_MAKERS, 201), "post", {"grace": "24"}),
+    Row("billing:key-budgets", MEMBERS),
+    Row("billing:key-budgets", _made(KEY_MAKERS, 302), "post", {"tokens_day": "1000"}),
+    Row("billing:request-list", MEMBERS),
+    Row("billing:request-detail", MEMBERS),
+]
+
+
+def _patterns(resolver: URLResolver, prefix: str = "", namespace: str = "") -> Iterator[str]:
+    for pattern in resolver.url_patterns:
+        route = prefix + str(pattern.pattern)
+        if route.startswith(FOREIGN):
+            continue
+        if isinstance(pattern, URLResolver):
+            yield from _patterns(pattern, route, f"{pattern.namespace}:" if pattern.namespace else namespace)
+        elif isinstance(pattern, URLPattern):
+            yield f"{namespace}{pattern.name}" if pattern.name else route
+
+
+def _address(name: str, cast: Cast) -> str:
+    slug = cast.organization.slug
+    if name in {"accounts:key-revoke", "accounts:key-rotate", "billing:key-budgets"}:
+        return reverse(name, args=[slug, pages_kit.key_of(cast.organization).public_id])
+    if name == "billing:request-detail":
+        return reverse(name, args=[slug, pages_kit.request_of(pages_kit.key_of(cast.organization)).request_id])
+    if name in {"health", "ready", "proxy:landing", "proxy:console"}:
+        return reverse(name)
+    return reverse(name, args=[slug])
+
+
+def test_every_address_is_in_the_table() -> None:
+    missing = set(_patterns(get_resolver())) - {row.name for row in TABLE}
+    assert not missing, f"add these to TABLE: {sorted(missing)}"
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row.method}-{row.name}")
+def test_who_may_see_what(row: Row) -> None:
+    cast = pages_kit.cast()
+    got = {}
+    for who in PEOPLE:
+        data = None if row.data is None else {**row.data, "token": str(uuid4())}
+        response = getattr(cast.client(who), row.method)(_address(row.name, cast), data)
+        got[who] = response.status_code
+        if who == ANONYMOUS and response.status_code == LOGIN:
+            assert response["location"].startswith("/accounts/login/")
+    assert got == row.expected
+
+
+@pytest.mark.parametrize("name", ["accounts:key-revoke", "accounts:key-rotate", "billing:key-budgets"])
+def test_a_key_of_another_organization_is_not_found(name: str) -> None:
+    cast, other = pages_kit.cast(), pages_kit.cast()
+    address = reverse(name, args=[cast.organization.slug, pages_kit.key_of(other.organization).public_id])
+    assert cast.client("owner").get(address).status_code == 404
+    assert cast.client("owner").post(address).status_code == 404
+
+
+def test_a_request_of_another_organization_is_not_found() -> None:
+    cast, other = pages_kit.cast(), pages_kit.cast()
+    record = pages_kit.request_of(pages_kit.key_of(other.organization))
+    address = reverse("billing:request-detail", args=[cast.organization.slug, record.request_id])
+    assert cast.client("owner").get(address).status_code == 404
