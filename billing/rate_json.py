@@ -16,6 +16,7 @@ NANOS_PER_USD = 10**9
 UNITS: Mapping[str, tuple[str, int]] = {
     "minute": ("milliseconds", 60_000),
     "second": ("milliseconds", 1_000),
+    "websocket_minute": ("websocket_milliseconds", 60_000),
     "million_characters": ("characters", MILLION),
     "image": ("images", 1),
     "input_image": ("input_images", 1),

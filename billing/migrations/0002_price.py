@@ -1,8 +1,6 @@
 from django.db import migrations, models
 from django.db.models.functions import Now
 
-import billing.price_models
-
 GUARD = """
 CREATE FUNCTION billing_price_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -53,6 +51,7 @@ class Migration(migrations.Migration):
                     models.CharField(
                         choices=[
                             ("catalogue", "Price catalogue"),
+                            ("file", "Operator's price file"),
                             ("environment", "MODEL_PRICING_JSON"),
                             ("staff", "Staff"),
                         ],
@@ -62,7 +61,6 @@ class Migration(migrations.Migration):
                 ),
                 ("created_at", models.DateTimeField(db_default=Now(), editable=False)),
             ],
-            managers=[("objects", billing.price_models.PriceQuerySet.as_manager())],
         ),
         migrations.AddConstraint(
             model_name="price",
