@@ -1,0 +1,379 @@
+"""Admission: budgets, and the functions that set credit aside. Each call is one statement and one commit.
+
+They take the accounts' row locks in the order of the ids and look at everything else after that: each statement of a
+PL/pgSQL function sees what was committed before it began, so what is read under the lock is the latest.
+"""
+
+from django.db import migrations
+
+BUDGETS = """
+CREATE FUNCTION billing_period_start(period text, zone text, moment timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql STABLE STRICT AS $$
+BEGIN
+    RETURN CASE period WHEN 'total' THEN '-infinity'::timestamptz ELSE date_trunc(period, moment, zone) END;
+EXCEPTION WHEN invalid_parameter_value THEN  -- a zone that PostgreSQL does not know
+    RETURN date_trunc(period, moment, 'UTC');
+END $$;
+
+CREATE FUNCTION billing_period_end(period text, zone text, started timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql STABLE STRICT AS $$
+BEGIN
+    IF period = 'total' THEN
+        RETURN NULL;
+    END IF;
+    RETURN (date_trunc(period, started AT TIME ZONE zone) + ('1 ' || period)::interval) AT TIME ZONE zone;
+EXCEPTION WHEN invalid_parameter_value THEN
+    RETURN (date_trunc(period, started AT TIME ZONE 'UTC') + ('1 ' || period)::interval) AT TIME ZONE 'UTC';
+END $$;
+
+-- Locks budgets, in the order of their ids, and begins their new periods.
+CREATE FUNCTION billing_lock_budgets(ids bigint[], moment timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM 1 FROM billing_budget b WHERE b.id = ANY(ids) ORDER BY b.id FOR NO KEY UPDATE;
+    UPDATE billing_budget b SET
+        period_started_at = s.started, used_cost_nanos = 0, used_tokens = 0, carried_cost_nanos = 0, carried_tokens = 0
+    FROM (
+        SELECT x.id, billing_period_start(x.period, o.timezone, moment) AS started
+        FROM billing_budget x JOIN accounts_organization o ON o.id = x.organization_id
+        WHERE x.id = ANY(ids)) s
+    WHERE b.id = s.id AND b.period_started_at < s.started;
+END $$;
+
+-- The first of the locked budgets `ids` that does not have room for `amount` and `tokens`; NULL if all have.
+CREATE FUNCTION billing_binding_rule(ids bigint[], amount bigint, tokens bigint) RETURNS json LANGUAGE sql STABLE AS $$
+    SELECT json_build_object(
+        'id', b.id, 'scope', b.scope, 'subject', coalesce(b.key_id::text, nullif(b.end_user, ''), b.run_id),
+        'period', b.period, 'unit', CASE WHEN over.cost THEN 'cost' ELSE 'tokens' END,
+        'cap', CASE WHEN over.cost THEN b.cost_cap_nanos ELSE b.token_cap END,
+        'used', CASE WHEN over.cost THEN b.used_cost_nanos ELSE b.used_tokens END,
+        'held', CASE WHEN over.cost THEN b.held_cost_nanos ELSE b.held_tokens END,
+        'resets_at', billing_period_end(b.period, o.timezone, b.period_started_at))
+    FROM billing_budget b
+    JOIN accounts_organization o ON o.id = b.organization_id
+    CROSS JOIN LATERAL (
+        SELECT coalesce(b.used_cost_nanos + b.held_cost_nanos + amount > b.cost_cap_nanos, false) AS cost,
+               coalesce(b.used_tokens + b.held_tokens + tokens > b.token_cap, false) AS tokens) over
+    WHERE b.id = ANY(ids) AND (over.cost OR over.tokens)
+    ORDER BY b.id LIMIT 1
+$$;
+
+-- What the locked budgets `ids` leave of `available`.
+CREATE FUNCTION billing_affordable(ids bigint[], available bigint) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT least(available, min(b.cost_cap_nanos - b.used_cost_nanos - b.held_cost_nanos))
+    FROM billing_budget b WHERE b.id = ANY(ids)
+$$;
+"""
+
+NO_BUDGETS = """
+DROP FUNCTION billing_affordable(bigint[], bigint);
+DROP FUNCTION billing_binding_rule(bigint[], bigint, bigint);
+DROP FUNCTION billing_lock_budgets(bigint[], timestamptz);
+DROP FUNCTION billing_period_end(text, text, timestamptz);
+DROP FUNCTION billing_period_start(text, text, timestamptz);
+"""
+
+ADMIT = """
+-- A hold as the teller asks for it, and what became of it: `reason` is 'new' until decided, NULL when granted.
+CREATE TYPE billing_hold_request AS (
+    request_id uuid, account_id bigint, organization_id bigint, key_id bigint, amount bigint, tokens bigint, model text,
+    endpoint text, price_version int, deployment text, end_user text, run_id text, stream boolean,
+    budget_ids bigint[], reason text, affordable bigint, rule json, n int);
+
+-- Grants holds first come, first served; a big one that is refused does not block small ones behind it. Answers, in the
+-- order of `batch`, [reason or null, affordable, rule, available, version]. May be repeated: holds that exist are
+-- granted, ids with a usage record are refused.
+CREATE FUNCTION billing_admit(batch json, worker_id uuid) RETURNS json LANGUAGE plpgsql AS $$
+DECLARE
+    requests billing_hold_request[];
+    r billing_hold_request;
+    account_ids bigint[];
+    organization_ids bigint[];
+    contested bigint[] := '{}';
+    has_budgets boolean;
+    has_repeats boolean;
+    free bigint;
+    moment timestamptz;
+    answer json;
+BEGIN
+    SELECT array_agg(x), array_agg(DISTINCT x.account_id), array_agg(DISTINCT x.organization_id)
+        INTO requests, account_ids, organization_ids
+        FROM json_populate_recordset(NULL::billing_hold_request, batch) x;
+    PERFORM 1 FROM billing_account a WHERE a.id = ANY(account_ids) ORDER BY a.id FOR NO KEY UPDATE;
+    moment := clock_timestamp();
+    has_budgets := EXISTS (SELECT FROM billing_budget b WHERE b.organization_id = ANY(organization_ids));
+
+    -- Scalar subqueries, so that a usage table of any size is asked through its index alone.
+    SELECT array_agg(ROW(
+            x.request_id, x.account_id, x.organization_id, x.key_id, x.amount, coalesce(x.tokens, 0),
+            left(coalesce(x.model, ''), 200), left(coalesce(x.endpoint, ''), 100), coalesce(x.price_version, 0),
+            left(coalesce(x.deployment, ''), 200), e.end_user, e.run_id, coalesce(x.stream, false),
+            CASE WHEN has_budgets THEN (
+                SELECT array_agg(b.id ORDER BY b.id) FROM billing_budget b
+                WHERE b.organization_id = x.organization_id
+                  AND (b.scope = 'organization' OR b.key_id = x.key_id OR (b.scope = 'end_user' AND b.end_user = e.end_user)
+                       OR (b.scope = 'run' AND b.run_id = e.run_id))) END,
+            CASE
+                WHEN h.account_id = x.account_id THEN NULL
+                WHEN h.account_id IS NOT NULL OR (SELECT true FROM billing_usagerecord u WHERE u.request_id = x.request_id)
+                    THEN 'id_taken'
+                WHEN k.id IS NULL OR k.revoked_at <= moment OR k.expires_at <= moment THEN 'key_revoked'
+                WHEN a.id IS NULL OR a.status <> 0 OR o.status <> 'active' THEN 'account_frozen'
+                WHEN row_number() OVER (PARTITION BY x.request_id ORDER BY x.n) > 1 THEN 'repeat'
+                ELSE 'new' END,
+            0, NULL, x.n)::billing_hold_request ORDER BY x.n),
+        count(DISTINCT x.request_id) < count(*)
+    INTO requests, has_repeats
+    FROM unnest(requests) WITH ORDINALITY AS x (
+        request_id, account_id, organization_id, key_id, amount, tokens, model, endpoint, price_version, deployment,
+        end_user, run_id, stream, budget_ids, reason, affordable, rule, unset, n)
+    CROSS JOIN LATERAL (SELECT left(coalesce(x.end_user, ''), 256) AS end_user,
+                               left(coalesce(x.run_id, ''), 256) AS run_id) e
+    LEFT JOIN billing_hold h ON h.request_id = x.request_id
+    LEFT JOIN billing_account a ON a.id = x.account_id AND a.organization_id = x.organization_id
+    LEFT JOIN accounts_organization o ON o.id = x.organization_id
+    LEFT JOIN accounts_apikey k ON k.id = x.key_id AND k.organization_id = x.organization_id;
+
+    IF has_budgets THEN
+        PERFORM billing_lock_budgets(array_agg(DISTINCT i), moment) FROM unnest(requests) x, unnest(x.budget_ids) i;
+        SELECT coalesce(array_agg(DISTINCT s.account_id), '{}') INTO contested FROM (
+            SELECT x.account_id, i AS budget_id, sum(x.amount) AS amount, sum(x.tokens) AS tokens
+            FROM unnest(requests) x, unnest(x.budget_ids) i WHERE x.reason = 'new' GROUP BY 1, 2) s
+        JOIN billing_budget b ON b.id = s.budget_id
+        WHERE b.used_cost_nanos + b.held_cost_nanos + s.amount > b.cost_cap_nanos
+           OR b.used_tokens + b.held_tokens + s.tokens > b.token_cap;
+    END IF;
+    SELECT contested || coalesce(array_agg(s.account_id), '{}') INTO contested FROM (
+        SELECT x.account_id, sum(x.amount) AS amount FROM unnest(requests) x WHERE x.reason = 'new' GROUP BY 1) s
+    JOIN billing_account a ON a.id = s.account_id
+    WHERE s.amount > a.posted + a.credit_limit - a.unsettled - a.held;
+
+    -- Everything fits: all holds of these accounts at once.
+    WITH granted AS (
+        INSERT INTO billing_hold (request_id, account_id, organization_id, key_id, amount, tokens, budget_ids, worker,
+            model, endpoint, deployment, end_user, run_id, price_version, stream, created_at)
+        SELECT x.request_id, x.account_id, x.organization_id, x.key_id, x.amount, x.tokens, x.budget_ids, worker_id,
+            x.model, x.endpoint, x.deployment, x.end_user, x.run_id, x.price_version, x.stream, moment
+        FROM unnest(requests) x WHERE x.reason = 'new' AND x.account_id <> ALL(contested)
+        RETURNING account_id, amount)
+    UPDATE billing_account a SET held = a.held + s.amount, version = a.version + 1
+    FROM (SELECT g.account_id, sum(g.amount)::bigint AS amount FROM granted g GROUP BY 1) s
+    WHERE a.id = s.account_id;
+    IF has_budgets THEN
+        UPDATE billing_budget b SET
+            held_cost_nanos = b.held_cost_nanos + s.amount, held_tokens = b.held_tokens + s.tokens
+        FROM (SELECT i AS budget_id, sum(x.amount)::bigint AS amount, sum(x.tokens)::bigint AS tokens
+              FROM unnest(requests) x, unnest(x.budget_ids) i
+              WHERE x.reason = 'new' AND x.account_id <> ALL(contested) GROUP BY 1) s
+        WHERE b.id = s.budget_id;
+    END IF;
+
+    -- Not everything fits: one by one, in the order of arrival.
+    IF cardinality(contested) > 0 THEN
+        FOR i IN 1 .. cardinality(requests) LOOP
+            r := requests[i];
+            CONTINUE WHEN r.reason IS DISTINCT FROM 'new' OR r.account_id <> ALL(contested);
+            SELECT a.posted + a.credit_limit - a.unsettled - a.held INTO free
+                FROM billing_account a WHERE a.id = r.account_id;
+            r.rule := billing_binding_rule(r.budget_ids, r.amount, r.tokens);
+            IF r.amount > free OR r.rule IS NOT NULL THEN
+                r.reason := CASE WHEN r.amount > free THEN 'insufficient_credit' ELSE 'budget' END;
+                r.affordable := billing_affordable(r.budget_ids, free);
+            ELSE
+                INSERT INTO billing_hold (request_id, account_id, organization_id, key_id, amount, tokens, budget_ids,
+                    worker, model, endpoint, deployment, end_user, run_id, price_version, stream, created_at)
+                VALUES (r.request_id, r.account_id, r.organization_id, r.key_id, r.amount, r.tokens, r.budget_ids,
+                    worker_id, r.model, r.endpoint, r.deployment, r.end_user, r.run_id, r.price_version, r.stream, moment);
+                UPDATE billing_account a SET held = a.held + r.amount, version = a.version + 1 WHERE a.id = r.account_id;
+                UPDATE billing_budget b SET
+                    held_cost_nanos = b.held_cost_nanos + r.amount, held_tokens = b.held_tokens + r.tokens
+                WHERE b.id = ANY(r.budget_ids);
+            END IF;
+            requests[i] := r;
+        END LOOP;
+    END IF;
+
+    IF has_repeats THEN
+        FOR i IN 1 .. cardinality(requests) LOOP
+            CONTINUE WHEN requests[i].reason IS DISTINCT FROM 'repeat';
+            SELECT x.* INTO r FROM unnest(requests) x
+                WHERE x.request_id = requests[i].request_id AND x.reason IS DISTINCT FROM 'repeat';
+            r.n := i;
+            requests[i] := r;
+        END LOOP;
+    END IF;
+
+    SELECT json_agg(json_build_array(nullif(x.reason, 'new'), x.affordable, x.rule,
+                                     a.posted + a.credit_limit - a.unsettled - a.held, a.version)
+                    ORDER BY x.n)
+    INTO answer
+    FROM unnest(requests) x LEFT JOIN billing_account a ON a.id = x.account_id;
+    RETURN answer;
+END $$;
+-- The joins go from a batch to tables: by index, whatever the tables' sizes were when a session planned them.
+ALTER FUNCTION billing_admit(json, uuid) SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off;
+"""
+
+NO_ADMIT = """
+DROP FUNCTION billing_admit(json, uuid);
+DROP TYPE billing_hold_request;
+"""
+
+EXTEND = """
+-- Adds to holds: [{request_id, amount, tokens, seq}], at most one for a hold. Answers like `billing_admit`. `seq` rises
+-- with every extension of a worker, so that a repeated batch adds nothing again.
+CREATE FUNCTION billing_extend(batch json) RETURNS json LANGUAGE plpgsql AS $$
+DECLARE
+    account_ids bigint[];
+    held_budgets bigint[];
+    e record;
+    free bigint;
+    changed bigint;
+    refused text;
+    binding json;
+    answers json[] := '{}';
+    moment timestamptz;
+BEGIN
+    SELECT array_agg(DISTINCT h.account_id) INTO account_ids
+        FROM billing_hold h WHERE h.request_id IN (SELECT c.request_id FROM json_to_recordset(batch) AS c (request_id uuid));
+    PERFORM 1 FROM billing_account a WHERE a.id = ANY(account_ids) ORDER BY a.id FOR NO KEY UPDATE;
+    moment := clock_timestamp();
+    SELECT array_agg(DISTINCT i) INTO held_budgets FROM billing_hold h, unnest(h.budget_ids) i
+        WHERE h.request_id IN (SELECT c.request_id FROM json_to_recordset(batch) AS c (request_id uuid));
+    IF held_budgets IS NOT NULL THEN
+        PERFORM billing_lock_budgets(held_budgets, moment);
+    END IF;
+    FOR e IN
+        SELECT c.*, h.account_id, h.budget_ids, h.extended_seq, a.status AS account_status, o.status AS organization_status,
+               k.id IS NOT NULL AND coalesce(k.revoked_at > moment, true) AND coalesce(k.expires_at > moment, true) AS is_live
+        FROM ROWS FROM (json_to_recordset(batch) AS (request_id uuid, amount bigint, tokens bigint, seq bigint))
+            WITH ORDINALITY AS c (request_id, amount, tokens, seq, n)
+        LEFT JOIN billing_hold h ON h.request_id = c.request_id
+        LEFT JOIN billing_account a ON a.id = h.account_id
+        LEFT JOIN accounts_organization o ON o.id = h.organization_id
+        LEFT JOIN accounts_apikey k ON k.id = h.key_id
+        ORDER BY c.n
+    LOOP
+        IF e.amount < 0 OR e.tokens < 0 THEN
+            RAISE EXCEPTION 'a hold cannot shrink' USING ERRCODE = 'check_violation';
+        END IF;
+        SELECT a.posted + a.credit_limit - a.unsettled - a.held, a.version INTO free, changed
+            FROM billing_account a WHERE a.id = e.account_id;
+        binding := NULL;
+        refused := CASE
+            WHEN e.account_id IS NULL THEN 'no_hold'
+            WHEN e.extended_seq >= e.seq THEN NULL
+            WHEN NOT e.is_live THEN 'key_revoked'
+            WHEN e.account_status <> 0 OR e.organization_status <> 'active' THEN 'account_frozen'
+            WHEN e.amount > free THEN 'insufficient_credit' END;
+        IF refused IS NULL AND e.extended_seq < e.seq THEN
+            binding := billing_binding_rule(e.budget_ids, e.amount, e.tokens);
+            IF binding IS NOT NULL THEN
+                refused := 'budget';
+            ELSE
+                UPDATE billing_hold h SET amount = h.amount + e.amount, tokens = h.tokens + e.tokens, extended_seq = e.seq
+                    WHERE h.request_id = e.request_id;
+                UPDATE billing_account a SET held = a.held + e.amount, version = a.version + 1 WHERE a.id = e.account_id
+                    RETURNING a.posted + a.credit_limit - a.unsettled - a.held, a.version INTO free, changed;
+                UPDATE billing_budget b SET
+                    held_cost_nanos = b.held_cost_nanos + e.amount, held_tokens = b.held_tokens + e.tokens
+                WHERE b.id = ANY(e.budget_ids);
+            END IF;
+        END IF;
+        answers := answers || json_build_array(
+            refused, CASE WHEN refused IS NULL THEN 0 ELSE billing_affordable(e.budget_ids, free) END, binding,
+            free, changed);
+    END LOOP;
+    RETURN array_to_json(answers);
+END $$;
+
+-- How much requests have cost so far: [{request_id, progress}]. Only ever rises; skips holds that are being changed.
+CREATE FUNCTION billing_checkpoint(batch json) RETURNS void LANGUAGE sql AS $$
+    WITH free AS MATERIALIZED (
+        SELECT h.request_id FROM billing_hold h
+        WHERE h.request_id IN (SELECT c.request_id FROM json_to_recordset(batch) AS c (request_id uuid))
+        ORDER BY h.request_id FOR NO KEY UPDATE SKIP LOCKED)
+    UPDATE billing_hold h SET progress = c.progress
+    FROM json_to_recordset(batch) AS c (request_id uuid, progress bigint) JOIN free USING (request_id)
+    WHERE h.request_id = c.request_id AND h.progress < c.progress
+$$;
+"""
+
+NO_EXTEND = """
+DROP FUNCTION billing_checkpoint(json);
+DROP FUNCTION billing_extend(json);
+"""
+
+CLAIM = """
+-- Claims idempotency keys: [{organization_id, key, body_sha (hex), request_id}]. Answers [state, request_id, response as
+-- text]: new, running, done, mismatch or lost. A claim is taken over when it is a day old, or when its request came to
+-- nothing: neither a hold nor a usage record, and a worker that is gone.
+CREATE FUNCTION billing_claim(batch json, worker_id uuid) RETURNS json LANGUAGE plpgsql AS $$
+DECLARE
+    c record;
+    found_key billing_idempotencykey;
+    state text;
+    answers json[];
+BEGIN
+    answers := array_fill(NULL::json, ARRAY[json_array_length(batch)]);
+    FOR c IN
+        SELECT x.organization_id, x.key, decode(x.body_sha, 'hex') AS body_sha, x.request_id, x.n
+        FROM ROWS FROM (json_to_recordset(batch) AS (organization_id bigint, key text, body_sha text, request_id uuid))
+            WITH ORDINALITY AS x (organization_id, key, body_sha, request_id, n)
+        ORDER BY x.organization_id, x.key, x.n  -- one order for every worker: inserts of the same key wait for each other
+    LOOP
+        LOOP
+            state := 'new';
+            INSERT INTO billing_idempotencykey (organization_id, key, body_sha, request_id, worker)
+                VALUES (c.organization_id, c.key, c.body_sha, c.request_id, worker_id)
+                ON CONFLICT (organization_id, key) DO NOTHING RETURNING * INTO found_key;
+            EXIT WHEN FOUND;
+            SELECT * INTO found_key FROM billing_idempotencykey i
+                WHERE i.organization_id = c.organization_id AND i.key = c.key FOR UPDATE;
+            CONTINUE WHEN NOT FOUND;  -- released just now
+            EXIT WHEN found_key.request_id = c.request_id;
+            IF NOT EXISTS (SELECT FROM billing_hold h WHERE h.request_id = found_key.request_id)
+               AND (found_key.created_at < clock_timestamp() - interval '24 hours'
+                    OR (found_key.state = 'running'
+                        AND (SELECT true FROM billing_usagerecord u WHERE u.request_id = found_key.request_id) IS NULL
+                        AND NOT EXISTS (SELECT FROM billing_worker w WHERE w.id = found_key.worker
+                                        AND w.stopped_at IS NULL AND w.seen_at > clock_timestamp() - interval '60 s')
+                        AND found_key.created_at < clock_timestamp() - interval '10 s'))
+            THEN
+                UPDATE billing_idempotencykey i SET body_sha = c.body_sha, request_id = c.request_id, worker = worker_id,
+                        state = 'running', response = NULL, created_at = clock_timestamp()
+                    WHERE i.id = found_key.id RETURNING * INTO found_key;
+            ELSIF found_key.body_sha <> c.body_sha THEN
+                state := 'mismatch';
+            ELSE
+                state := found_key.state;
+            END IF;
+            EXIT;
+        END LOOP;
+        answers[c.n] := json_build_array(state, found_key.request_id, CASE WHEN state = 'done' THEN
+            convert_from(found_key.response, 'UTF8') END);
+    END LOOP;
+    RETURN array_to_json(answers);
+END $$;
+
+-- Forgets claims of requests that cost nothing: [{organization_id, key, request_id}].
+CREATE FUNCTION billing_release(batch json) RETURNS void LANGUAGE sql AS $$
+    DELETE FROM billing_idempotencykey i USING json_to_recordset(batch) AS c (organization_id bigint, key text, request_id uuid)
+    WHERE i.organization_id = c.organization_id AND i.key = c.key AND i.request_id = c.request_id AND i.state = 'running'
+$$;
+"""
+
+NO_CLAIM = """
+DROP FUNCTION billing_release(json);
+DROP FUNCTION billing_claim(json, uuid);
+"""
+
+
+class Migration(migrations.Migration):
+    dependencies = [("billing", "0010_books")]
+
+    operations = [
+        migrations.RunSQL(BUDGETS, NO_BUDGETS),
+        migrations.RunSQL(ADMIT, NO_ADMIT),
+        migrations.RunSQL(EXTEND, NO_EXTEND),
+        migrations.RunSQL(CLAIM, NO_CLAIM),
+    ]
