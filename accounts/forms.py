@@ -9,16 +9,8 @@ from typing import Any
 from django import forms
 from django.utils import timezone
 
-SCOPES = [
-    ("chat", "Chat completions"),
-    ("completions", "Completions"),
-    ("embeddings", "Embeddings"),
-]
-ENDPOINTS = [
-    ("/v1/chat/completions", "/v1/chat/completions"),
-    ("/v1/completions", "/v1/completions"),
-    ("/v1/embeddings", "/v1/embeddings"),
-]
+from accounts.scopes import ENDPOINTS, SCOPES
+
 LIFETIMES = [("", "Never"), ("7", "In 7 days"), ("30", "In 30 days"), ("90", "In 90 days"), ("365", "In a year")]
 GRACES = [("0", "Stop the old key now"), ("1", "1 hour"), ("24", "24 hours"), ("168", "7 days")]
 MAX_ITEMS = 100
@@ -52,14 +44,14 @@ class KeyForm(forms.Form):
     lifetime = forms.ChoiceField(label="Expires", choices=LIFETIMES, required=False)
     scopes = forms.MultipleChoiceField(
         label="Scopes",
-        choices=SCOPES,
+        choices=list(SCOPES.items()),
         required=False,
         widget=forms.CheckboxSelectMultiple,
         help_text="What the key may call. None chosen: everything.",
     )
     allowed_endpoints = forms.MultipleChoiceField(
         label="Endpoints",
-        choices=ENDPOINTS,
+        choices=[(path, path) for path in ENDPOINTS],
         required=False,
         widget=forms.CheckboxSelectMultiple,
         help_text="None chosen: every endpoint of the scopes.",

@@ -2,28 +2,30 @@
 
 from uuid import UUID
 
+from allauth.account.adapter import get_adapter
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.db import models
-from django.http import HttpRequest, HttpResponse
+from django.db import IntegrityError, models
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_GET, require_http_methods
 
-from accounts import keys
-from accounts.access import can, organization_for
+from accounts import audit, keys
+from accounts.access import MemberRequest, can, organization_for
 from accounts.forms import KeyForm, RotateForm
 from accounts.models import ApiKey, Organization, Role
 
 KEYS_PER_PAGE = 50
+STALE_FORM = "This form is out of date. Reload the page and fill it in again."
 
 
 @require_GET
 @login_required
-def key_list(request: HttpRequest, slug: str) -> HttpResponse:
+def key_list(request: MemberRequest, slug: str) -> HttpResponse:
     organization = organization_for(request, slug, Role.VIEWER)
     rows = organization.keys.order_by("-created_at", "-pk").fetch_mode(models.FETCH_RAISE)
     page = Paginator(rows, KEYS_PER_PAGE).get_page(request.GET.get("page"))
@@ -43,40 +45,45 @@ def key_list(request: HttpRequest, slug: str) -> HttpResponse:
 @sensitive_variables("issued")
 @require_http_methods(["GET", "POST"])
 @login_required
-def key_create(request: HttpRequest, slug: str) -> HttpResponse:
+def key_create(request: MemberRequest, slug: str) -> HttpResponse:
     """The new key is in the answer to the POST and nowhere else: no redirect, no session."""
     organization = organization_for(request, slug, Role.DEVELOPER)
     form = KeyForm(request.POST if request.method == "POST" else None)
-    if not (request.method == "POST" and form.is_valid()):
-        status = 422 if form.is_bound else 200
-        return render(request, "accounts/key_create.html", {"organization": organization, "form": form}, status=status)
-    fields = form.cleaned_data
-    try:
-        issued = keys.issue(
-            organization=organization,
-            name=fields["name"],
-            by=request.user,
-            scopes=fields["scopes"],
-            allowed_models=fields["allowed_models"],
-            allowed_endpoints=fields["allowed_endpoints"],
-            allowed_ips=fields["allowed_ips"],
-            rpm=fields["rpm"],
-            tpm=fields["tpm"],
-            expires_at=form.expires_at(),
-            public_id=fields["token"],
-        )
-    except keys.AlreadyIssued as error:
-        return render(request, "accounts/key_repeated.html", {"organization": organization, "key": error.key})
-    return _shown_once(request, organization, issued)
+    context = {"organization": organization, "form": form}
+    if request.method == "POST" and form.is_valid():
+        fields = form.cleaned_data
+        try:
+            issued = keys.issue(
+                organization=organization,
+                name=fields["name"],
+                by=request.user,
+                scopes=fields["scopes"],
+                allowed_models=fields["allowed_models"],
+                allowed_endpoints=fields["allowed_endpoints"],
+                allowed_ips=fields["allowed_ips"],
+                rpm=fields["rpm"],
+                tpm=fields["tpm"],
+                expires_at=form.expires_at(),
+                public_id=fields["token"],
+                origin=_origin(request),
+            )
+            return _shown_once(request, organization, issued)
+        except keys.AlreadyIssued as error:
+            return _already_shown(request, organization, error.key)
+        except keys.InvalidKey as error:
+            form.add_error(error.field if error.field in form.fields else None, "This value is not allowed.")
+        except IntegrityError:
+            form.add_error(None, STALE_FORM)
+    return render(request, "accounts/key_create.html", context, status=422 if form.is_bound else 200)
 
 
 @require_http_methods(["GET", "POST"])
 @login_required
-def key_revoke(request: HttpRequest, slug: str, key_id: UUID) -> HttpResponse:
+def key_revoke(request: MemberRequest, slug: str, key_id: UUID) -> HttpResponse:
     organization = organization_for(request, slug, Role.DEVELOPER)
     key = get_object_or_404(organization.keys, public_id=key_id)
     if request.method == "POST":
-        keys.revoke(key=key, by=request.user)
+        keys.revoke(key=key, by=request.user, origin=_origin(request))
         messages.success(request, f"Revoked “{key.name}”.")
         return redirect("accounts:key-list", slug)
     template = "accounts/key_revoke.html#confirm" if request.htmx else "accounts/key_revoke.html"
@@ -89,21 +96,45 @@ def key_revoke(request: HttpRequest, slug: str, key_id: UUID) -> HttpResponse:
 @sensitive_variables("issued")
 @require_http_methods(["GET", "POST"])
 @login_required
-def key_rotate(request: HttpRequest, slug: str, key_id: UUID) -> HttpResponse:
+def key_rotate(request: MemberRequest, slug: str, key_id: UUID) -> HttpResponse:
     """Like `key_create`, the new key is in the answer to the POST and nowhere else."""
     organization = organization_for(request, slug, Role.DEVELOPER)
     key = get_object_or_404(organization.keys, public_id=key_id)
     form = RotateForm(request.POST if request.method == "POST" else None)
-    if not (request.method == "POST" and form.is_valid()):
-        status = 422 if form.is_bound else 200
-        context = {"organization": organization, "key": key, "form": form}
-        return render(request, "accounts/key_rotate.html", context, status=status)
-    issued = keys.rotate(key=key, by=request.user, grace=form.grace_period())
-    return _shown_once(request, organization, issued, replaced=key)
+    context = {"organization": organization, "key": key, "form": form}
+    if request.method == "POST" and form.is_valid():
+        token = form.cleaned_data["token"]
+        try:
+            issued = keys.rotate(
+                key=key, by=request.user, grace=form.grace_period(), public_id=token, origin=_origin(request)
+            )
+            key.refresh_from_db()
+            return _shown_once(request, organization, issued, replaced=key)
+        except keys.AlreadyIssued as error:
+            return _already_shown(request, organization, error.key)
+        except keys.InvalidKey:
+            successor = organization.keys.filter(public_id=token, rotated_from=key).first()
+            if successor:
+                return _already_shown(request, organization, successor)
+            form.add_error(None, "This key has ended, so it cannot be rotated. Create a new one.")
+        except IntegrityError:
+            form.add_error(None, STALE_FORM)
+    return render(request, "accounts/key_rotate.html", context, status=422 if form.is_bound else 200)
 
 
 def _shown_once(
-    request: HttpRequest, organization: Organization, issued: keys.Issued, replaced: ApiKey | None = None
+    request: MemberRequest, organization: Organization, issued: keys.Issued, replaced: ApiKey | None = None
 ) -> HttpResponse:
     context = {"organization": organization, "key": issued.key, "secret": issued.secret, "replaced": replaced}
     return render(request, "accounts/key_created.html", context, status=201)
+
+
+def _already_shown(request: MemberRequest, organization: Organization, key: ApiKey) -> HttpResponse:
+    context = {"organization": organization, "key": key}
+    return render(request, "accounts/key_repeated.html", context, status=409)
+
+
+def _origin(request: MemberRequest) -> audit.Origin:
+    return audit.Origin(
+        ip=get_adapter(request).get_client_ip(request), user_agent=request.headers.get("user-agent", "")
+    )

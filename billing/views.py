@@ -6,12 +6,12 @@ from uuid import UUID
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.sessions.backends.base import SessionBase
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET, require_http_methods
 
-from accounts.access import can, organization_for
+from accounts.access import MemberRequest, can, organization_for
 from accounts.models import Organization, Role
 from billing import budgets, money, rates, receipts, usage
 from billing.forms import BudgetsForm, FilterForm
@@ -54,7 +54,7 @@ def has_looked(session: SessionBase, organization: Organization) -> bool:
 
 @require_GET
 @login_required
-def request_list(request: HttpRequest, slug: str) -> HttpResponse:
+def request_list(request: MemberRequest, slug: str) -> HttpResponse:
     organization = organization_for(request, slug, Role.VIEWER)
     form = FilterForm(request.GET, organization=organization)
     which = form.which()
@@ -78,14 +78,17 @@ def request_list(request: HttpRequest, slug: str) -> HttpResponse:
 
 @require_GET
 @login_required
-def request_detail(request: HttpRequest, slug: str, request_id: UUID) -> HttpResponse:
+def request_detail(request: MemberRequest, slug: str, request_id: UUID) -> HttpResponse:
     organization = organization_for(request, slug, Role.VIEWER)
     record = usage.one(organization, request_id)
     if record is None:
         raise Http404("no such request")
     if not has_looked(request.session, organization):
         request.session[LOOKED_AT] = [*request.session.get(LOOKED_AT, []), organization.pk]
-    rate = rates.rate_of(record.price_version) if record.price_version else None
+    try:
+        rate = rates.rate_of(record.price_version)
+    except rates.NoSuchPrice:
+        rate = None
     context = {
         "organization": organization,
         "record": record,
@@ -100,8 +103,8 @@ def request_detail(request: HttpRequest, slug: str, request_id: UUID) -> HttpRes
 
 @require_http_methods(["GET", "POST"])
 @login_required
-def key_budgets(request: HttpRequest, slug: str, key_id: UUID) -> HttpResponse:
-    role = Role.DEVELOPER if request.method == "POST" else Role.VIEWER
+def key_budgets(request: MemberRequest, slug: str, key_id: UUID) -> HttpResponse:
+    role = Role.ADMIN if request.method == "POST" else Role.VIEWER
     organization = organization_for(request, slug, role)
     key = get_object_or_404(organization.keys, public_id=key_id)
     current = list(budgets.of_key(key))
@@ -121,7 +124,7 @@ def key_budgets(request: HttpRequest, slug: str, key_id: UUID) -> HttpResponse:
         "key": key,
         "form": form,
         "usages": [use for budget in current for use in _uses(budget)],
-        "may_manage": can(request.membership, "keys.manage"),
+        "may_manage": can(request.membership, "budgets.manage"),
     }
     return render(request, "billing/key_budgets.html", context, status=422 if form.is_bound else 200)
 

@@ -9,7 +9,7 @@ from django.shortcuts import redirect, render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET
 
-from accounts.access import can, organization_for
+from accounts.access import MemberRequest, can, organization_for
 from accounts.models import Organization, Role
 from billing import ledger, usage
 from billing.views import has_looked
@@ -52,7 +52,7 @@ def console(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 @login_required
-def overview(request: HttpRequest, slug: str) -> HttpResponse:
+def overview(request: MemberRequest, slug: str) -> HttpResponse:
     organization = organization_for(request, slug, Role.VIEWER)
     if request.session.get(LAST_ORGANIZATION) != slug:
         request.session[LAST_ORGANIZATION] = slug

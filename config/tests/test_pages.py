@@ -190,7 +190,8 @@ def test_the_key_list_is_paged_in_a_fixed_number_of_queries(
 # ---------------------------------------------------------------- Budgets
 
 
-def test_budgets_are_set_changed_and_removed(cast: Cast, client: Client) -> None:
+def test_budgets_are_set_changed_and_removed(cast: Cast) -> None:
+    client = cast.client("admin")
     key = pages_kit.key_of(cast.organization)
     address = _address("billing:key-budgets", cast, key.public_id)
     client.post(address, {"cost_day": "12.5", "tokens_month": "1000000"})
@@ -205,7 +206,8 @@ def test_budgets_are_set_changed_and_removed(cast: Cast, client: Client) -> None
 
 
 @pytest.mark.parametrize("amount", ["0", "-1", "1e3x", "0.00000001", "999999999999999999999"])
-def test_a_wrong_budget_is_said(amount: str, cast: Cast, client: Client) -> None:
+def test_a_wrong_budget_is_said(amount: str, cast: Cast) -> None:
+    client = cast.client("admin")
     key = pages_kit.key_of(cast.organization)
     response = client.post(_address("billing:key-budgets", cast, key.public_id), {"cost_day": amount})
     assert response.status_code == 422

@@ -18,6 +18,7 @@ LOGIN = 302
 
 EVERYBODY = dict.fromkeys(PEOPLE, 200)
 MEMBERS = dict.fromkeys(PEOPLE, 200) | {ANONYMOUS: LOGIN, OUTSIDER: 404, STAFF: 404}
+ADMINS = MEMBERS | {"viewer": 403, "billing": 403, "developer": 403}
 KEY_MAKERS = MEMBERS | {"viewer": 403, "billing": 403}
 
 
@@ -50,7 +51,7 @@ TABLE = [
     Row("accounts:key-rotate", KEY_MAKERS),
     Row("accounts:key-rotate", _made(KEY_MAKERS, 201), "post", {"grace": "24"}),
     Row("billing:key-budgets", MEMBERS),
-    Row("billing:key-budgets", _made(KEY_MAKERS, 302), "post", {"tokens_day": "1000"}),
+    Row("billing:key-budgets", _made(ADMINS, 302), "post", {"tokens_day": "1000"}),
     Row("billing:request-list", MEMBERS),
     Row("billing:request-detail", MEMBERS),
 ]
