@@ -147,3 +147,24 @@ class ApiKey(models.Model):
     def is_live(self) -> bool:
         now = timezone.now()
         return not (self.revoked_at and self.revoked_at <= now) and not (self.expires_at and self.expires_at <= now)
+
+
+class AuditEntry(models.Model):
+    """One change: who did what to which object, from where. Append-only by trigger."""
+
+    organization = models.ForeignKey(Organization, models.PROTECT, null=True, blank=True, related_name="audit_entries")
+    actor = models.ForeignKey(User, models.PROTECT, null=True, blank=True, related_name="+")
+    action = models.CharField(max_length=60)
+    target_type = models.CharField(max_length=60)
+    target_id = models.CharField(max_length=64)
+    data = models.JSONField(default=dict, blank=True)
+    ip = models.GenericIPAddressField(null=True, blank=True)
+    user_agent = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        verbose_name_plural = "audit entries"
+        indexes = [models.Index(fields=["organization", "-id"], name="audit_by_organization")]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.target_type} {self.target_id}"

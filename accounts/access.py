@@ -1,0 +1,56 @@
+"""Who may do what: the one table of roles, and finding the organization of a request."""
+
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest
+
+from accounts.models import Membership, Organization, Role, User
+
+# From the least to the most; a page that asks for a role admits those above it too, but see PERMISSIONS for billing.
+_RANK = {Role.VIEWER: 0, Role.BILLING: 1, Role.DEVELOPER: 2, Role.ADMIN: 3, Role.OWNER: 4}
+
+_EVERYBODY = frozenset(Role)
+PERMISSIONS: dict[str, frozenset[Role]] = {
+    "usage.view": _EVERYBODY,
+    "keys.view": _EVERYBODY,
+    "keys.manage": frozenset({Role.DEVELOPER, Role.ADMIN, Role.OWNER}),
+    "budgets.manage": frozenset({Role.DEVELOPER, Role.ADMIN, Role.OWNER}),
+    "billing.view": frozenset({Role.BILLING, Role.ADMIN, Role.OWNER}),
+    "billing.manage": frozenset({Role.BILLING, Role.ADMIN, Role.OWNER}),
+    "members.manage": frozenset({Role.ADMIN, Role.OWNER}),
+    "organization.manage": frozenset({Role.ADMIN, Role.OWNER}),
+    "organization.delete": frozenset({Role.OWNER}),
+}
+
+
+class MemberRequest(HttpRequest):
+    """A request after `organization_for`: its user is a member of `organization`, as `membership` says."""
+
+    user: User
+    organization: Organization
+    membership: Membership
+    htmx: Any
+
+
+def can(membership: Membership, permission: str) -> bool:
+    """Whether the member's role has `permission`, a name of `PERMISSIONS`."""
+    return Role(membership.role) in PERMISSIONS[permission]
+
+
+def organization_for(request: Any, slug: str, role: Role) -> Organization:
+    """The organization `slug` if the request's user is a member of at least `role`.
+
+    Outsiders get 404, so that names cannot be guessed; members without the role 403. Sets `request.organization` and
+    `request.membership`.
+    """
+    membership = (
+        Membership.objects.select_related("organization").filter(organization__slug=slug, user=request.user).first()
+    )
+    if membership is None:
+        raise Http404
+    if _RANK[Role(membership.role)] < _RANK[role]:
+        raise PermissionDenied
+    request.organization = membership.organization
+    request.membership = membership
+    return membership.organization

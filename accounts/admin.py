@@ -1,0 +1,111 @@
+"""The admin's view of people, organizations and keys. The audit log is read-only; secrets are nowhere."""
+
+from typing import Any
+
+from allauth.account.decorators import secure_admin_login
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.forms import ReadOnlyPasswordHashField
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from accounts import keys
+from accounts.models import ApiKey, AuditEntry, Membership, Organization, User
+
+admin.site.login = secure_admin_login(admin.site.login)
+admin.site.site_header = admin.site.site_title = "Administration"
+
+
+class UserForm(forms.ModelForm):
+    """A user without a way to type a hash: passwords are reset by email."""
+
+    password = ReadOnlyPasswordHashField(help_text="Passwords are changed by their owner, through the reset email.")
+
+    class Meta:
+        model = User
+        fields = ("email", "name", "is_active", "is_staff", "is_superuser", "groups")
+
+
+@admin.register(User)
+class UserAdmin(admin.ModelAdmin):
+    form = UserForm
+    list_display = ("email", "name", "is_active", "is_staff", "joined_at", "last_login")
+    list_filter = ("is_active", "is_staff", "joined_at")
+    search_fields = ("email", "name")
+    readonly_fields = ("joined_at", "last_login")
+    filter_horizontal = ("groups",)
+    ordering = ("-joined_at",)
+    show_full_result_count = False
+
+
+class MembershipInline(admin.TabularInline):
+    model = Membership
+    extra = 0
+    autocomplete_fields = ("user",)
+    readonly_fields = ("created_at",)
+
+
+@admin.register(Organization)
+class OrganizationAdmin(admin.ModelAdmin):
+    list_display = ("name", "slug", "status", "is_personal", "created_at")
+    list_filter = ("status", "is_personal", "created_at")
+    search_fields = ("name", "slug", "public_id", "members__email")
+    readonly_fields = ("public_id", "created_at")
+    inlines = (MembershipInline,)
+    ordering = ("-created_at",)
+    show_full_result_count = False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Its books must stay: an organization is closed, not deleted."""
+        return False
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(admin.ModelAdmin):
+    list_display = ("name", "masked", "organization", "is_live", "expires_at", "revoked_at", "last_used_at")
+    list_filter = ("created_at", "revoked_at")
+    list_select_related = ("organization",)
+    search_fields = ("name", "prefix", "last_four", "public_id", "organization__slug")
+    actions = ("revoke",)
+    ordering = ("-created_at",)
+    show_full_result_count = False
+    exclude = ("digest",)
+    readonly_fields = (
+        "public_id", "organization", "prefix", "last_four", "revoked_at", "rotated_from", "created_by", "created_at",
+        "last_used_at",
+    )  # fmt: skip
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Keys are issued in the console or by `create_api_key`: only there is the secret shown."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @admin.display(boolean=True)
+    def is_live(self, key: ApiKey) -> bool:
+        return key.is_live
+
+    @admin.action(description="Revoke the selected keys")
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        ended = sum(keys.revoke(key=key, by=request.user) for key in queryset.select_related("organization"))  # type: ignore[arg-type]
+        messages.success(request, f"Revoked {ended} keys.")
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(admin.ModelAdmin):
+    list_display = ("created_at", "action", "actor", "organization", "target_type", "target_id", "ip")
+    list_filter = ("action", "created_at")
+    list_select_related = ("actor", "organization")
+    search_fields = ("action", "target_id", "actor__email", "organization__slug")
+    ordering = ("-id",)
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

@@ -1,0 +1,188 @@
+"""Issuing, revoking and rotating API keys."""
+
+import uuid
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from ipaddress import ip_network
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from accounts import audit, key_format
+from accounts.errors import AccountsError
+from accounts.models import ApiKey, Organization, User
+from accounts.scopes import ENDPOINTS, SCOPES
+
+MAX_GRACE = timedelta(days=30)
+
+
+class InvalidKey(AccountsError):
+    """A field of a key breaks a rule: `field` names it, `value` is what was given."""
+
+    def __init__(self, field: str, value: object) -> None:
+        super().__init__(f"{field}: {value!r}")
+        self.field = field
+        self.value = value
+
+
+class AlreadyIssued(AccountsError):
+    """The form was sent twice: `key` was issued the first time."""
+
+    def __init__(self, key: ApiKey) -> None:
+        super().__init__(str(key.public_id))
+        self.key = key
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A new key with its secret, which exists nowhere else: show it once and forget it."""
+
+    key: ApiKey
+    secret: str = field(repr=False)
+
+
+def issue(
+    *,
+    organization: Organization,
+    name: str,
+    by: User | None = None,
+    scopes: Collection[str] = (),
+    allowed_models: Collection[str] = (),
+    allowed_endpoints: Collection[str] = (),
+    allowed_ips: Collection[str] = (),
+    rpm: int | None = None,
+    tpm: int | None = None,
+    expires_at: datetime | None = None,
+    public_id: uuid.UUID | None = None,
+    origin: audit.Origin | None = None,
+) -> Issued:
+    """Make a key. Empty collections allow everything. Raises `InvalidKey`; with a `public_id` used before,
+    `AlreadyIssued`.
+    """
+    _check(name, scopes, allowed_endpoints, rpm=rpm, tpm=tpm, expires_at=expires_at)
+    return _store(
+        ApiKey(
+            public_id=public_id or uuid.uuid4(),
+            organization=organization,
+            name=name,
+            scopes=sorted(set(scopes)),
+            allowed_models=list(dict.fromkeys(allowed_models)),
+            allowed_endpoints=sorted(set(allowed_endpoints)),
+            allowed_ips=_networks(allowed_ips),
+            rpm=rpm,
+            tpm=tpm,
+            expires_at=expires_at,
+            created_by=by,
+        ),
+        action="key.issue",
+        by=by,
+        origin=origin,
+    )
+
+
+def revoke(*, key: ApiKey, by: User | None, origin: audit.Origin | None = None) -> bool:
+    """End `key` now; a second time changes nothing. Returns whether it was live. Every worker hears of it at once."""
+    with transaction.atomic():
+        ended = ApiKey.objects.filter(Q(revoked_at=None) | Q(revoked_at__gt=Now()), pk=key.pk).update(revoked_at=Now())
+        if ended:
+            audit.record(
+                action="key.revoke", target=key, organization=key.organization, by=by, origin=origin, name=key.name
+            )
+    key.refresh_from_db(fields=["revoked_at"])
+    return bool(ended)
+
+
+def rotate(
+    *, key: ApiKey, by: User | None, grace: timedelta, public_id: uuid.UUID | None = None,
+    origin: audit.Origin | None = None,
+) -> Issued:  # fmt: skip
+    """Issue a successor with the same limits; `key` works for `grace` longer. Raises `InvalidKey` for a dead key."""
+    if not timedelta(0) <= grace <= MAX_GRACE:
+        raise InvalidKey("grace", grace)
+    with transaction.atomic():
+        old = ApiKey.objects.select_for_update(of=("self",)).select_related("organization").get(pk=key.pk)
+        if not old.is_live:
+            raise InvalidKey("key", old.masked)
+        issued = _store(
+            ApiKey(
+                public_id=public_id or uuid.uuid4(),
+                organization=old.organization,
+                name=old.name,
+                scopes=old.scopes,
+                allowed_models=old.allowed_models,
+                allowed_endpoints=old.allowed_endpoints,
+                allowed_ips=old.allowed_ips,
+                rpm=old.rpm,
+                tpm=old.tpm,
+                expires_at=old.expires_at,
+                rotated_from=old,
+                created_by=by,
+            ),
+            action="key.rotate",
+            by=by,
+            origin=origin,
+        )
+        ends_at = timezone.now() + grace
+        old.revoked_at = min(ends_at, old.revoked_at) if old.revoked_at else ends_at
+        old.save(update_fields=["revoked_at"])
+    return issued
+
+
+def record_use(key_ids: Iterable[int]) -> None:
+    """Note that these keys were used just now."""
+    ApiKey.objects.filter(pk__in=list(key_ids)).update(last_used_at=Now())
+
+
+def _store(key: ApiKey, *, action: str, by: User | None, origin: audit.Origin | None) -> Issued:
+    secret = key_format.generate()
+    key.prefix = key_format.public_prefix(secret)
+    key.last_four = secret[-4:]
+    key.digest = key_format.digest_of(secret, settings.API_KEY_PEPPER)
+    try:
+        with transaction.atomic():
+            key.save(force_insert=True)
+            audit.record(action=action, target=key, organization=key.organization, by=by, origin=origin, name=key.name)
+    except IntegrityError:
+        earlier = ApiKey.objects.filter(organization=key.organization, public_id=key.public_id).first()
+        if earlier is None:
+            raise
+        raise AlreadyIssued(earlier) from None
+    return Issued(key, secret)
+
+
+def _check(
+    name: str,
+    scopes: Collection[str],
+    endpoints: Collection[str],
+    *,
+    rpm: int | None,
+    tpm: int | None,
+    expires_at: datetime | None,
+) -> None:
+    if not name.strip() or len(name) > 80:
+        raise InvalidKey("name", name)
+    for scope in scopes:
+        if scope not in SCOPES:
+            raise InvalidKey("scopes", scope)
+    for endpoint in endpoints:
+        if endpoint not in ENDPOINTS:
+            raise InvalidKey("allowed_endpoints", endpoint)
+    for label, limit in (("rpm", rpm), ("tpm", tpm)):
+        if limit is not None and limit < 1:
+            raise InvalidKey(label, limit)
+    if expires_at is not None and expires_at <= timezone.now():
+        raise InvalidKey("expires_at", expires_at)
+
+
+def _networks(addresses: Collection[str]) -> list[str]:
+    networks = []
+    for address in addresses:
+        try:
+            networks.append(str(ip_network(address, strict=False)))
+        except ValueError:
+            raise InvalidKey("allowed_ips", address) from None
+    return list(dict.fromkeys(networks))

@@ -1,0 +1,20 @@
+"""What a key may be allowed to do: one scope for each family of endpoints."""
+
+SCOPES = {
+    "chat": "Chat completions",
+    "completions": "Completions",
+    "embeddings": "Embeddings",
+    "responses": "Responses",
+    "images": "Images",
+    "audio": "Audio",
+    "moderations": "Moderations",
+    "realtime": "Realtime",
+    "models": "List models",
+    "management": "Credits, usage and keys of the organization",
+}
+ENDPOINTS = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completions",
+    "/v1/embeddings": "embeddings",
+    "/v1/models": "models",
+}
