@@ -1,0 +1,97 @@
+"""The demo: a person, an organization with credit, a key that works, and models that the sandbox provider serves.
+
+Everything is found before it is made: it may run any number of times.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from allauth.account.models import EmailAddress
+from django.conf import settings
+from django.db import models, transaction
+
+from accounts import key_format, keys, organizations
+from accounts.models import ApiKey, Organization, User
+from billing import ledger
+from billing.money import NANOS_PER_CREDIT
+from proxy import providers
+from proxy.models import Deployment, Model, Provider
+from sandbox.processes import write_private
+
+EMAIL = "demo@example.com"
+CREDITS = 2_500
+SLUG = "sandbox"
+# What the simulated provider answers. A model that a real provider serves is left to it: nobody pays for canned text.
+ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/images/generations")
+
+
+def load(*, password: str, provider_url: str, provider_key: str, secrets_path: Path) -> None:
+    """Make or mend the demo; the API key, shown once by design, is kept in `secrets_path`."""
+    with transaction.atomic():
+        user = _user(password)
+        organization = _organization(user)
+        ledger.grant(
+            organization=organization,
+            amount=CREDITS * NANOS_PER_CREDIT,
+            reason="Demo credit",
+            idempotency_key=f"demo:{organization.public_id}",
+        )
+        _serve(_provider(provider_url, provider_key))
+        kept = json.loads(secrets_path.read_text())
+        if not _works(kept.get("demo_api_key", "")):
+            kept["demo_api_key"] = keys.issue(organization=organization, name="Demo", by=user).secret
+            write_private(secrets_path, json.dumps(kept, indent=1))
+
+
+def _user(password: str) -> User:
+    user = User.objects.filter(email=EMAIL).first()
+    if user is None:
+        user = User.objects.create_superuser(EMAIL, password, name="Demo")
+    elif not user.check_password(password):
+        user.set_password(password)
+        user.save(update_fields=["password"])
+    EmailAddress.objects.get_or_create(user=user, email=EMAIL, defaults={"verified": True, "primary": True})
+    return user
+
+
+def _organization(user: User) -> Organization:
+    found = user.organizations.order_by("pk").first()
+    return found or organizations.create(name="Demo", slug="demo", owner=user)
+
+
+def _provider(url: str, key: str) -> Provider:
+    provider = Provider.objects.filter(slug=SLUG).first()
+    if provider is None:
+        return providers.create(
+            slug=SLUG, name="Sandbox", kind=Provider.Kind.SANDBOX, base_url=url, api_key=key, allow_private=True
+        )
+    provider.base_url = url
+    provider.save(update_fields=["base_url"])
+    providers.set_api_key(provider=provider, api_key=key)
+    return provider
+
+
+def _serve(provider: Provider) -> None:
+    real = Deployment.objects.filter(model=models.OuterRef("pk"), is_enabled=True).exclude(provider=provider)
+    offered = Model.objects.listed().annotate(is_real=models.Exists(real))
+    candidates = [model for model in offered if set(model.endpoints).intersection(ENDPOINTS)]
+    providers.serve(provider=provider, models=[model for model in candidates if not model.is_real], priority=100)
+    taken_over = provider.deployments.filter(model__in=[model.pk for model in candidates if model.is_real])
+    providers.set_enabled(rows=taken_over, is_enabled=False)
+
+
+def _works(secret: str) -> bool:
+    if not secret:
+        return False
+    return ApiKey.objects.live().filter(digest=key_format.digest_of(secret, settings.API_KEY_PEPPER)).exists()
+
+
+def from_environment() -> None:
+    """Load the demo as the supervisor asked for it."""
+    load(
+        password=os.environ["DEMO_PASSWORD"],
+        provider_url=os.environ["SANDBOX_URL"],
+        provider_key=os.environ["SANDBOX_KEY"],
+        secrets_path=Path(os.environ["DATA_DIR"]) / "secrets.json",
+    )
