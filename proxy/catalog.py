@@ -1,0 +1,61 @@
+"""The snapshot of models, prices and deployments that the gateway routes by."""
+
+from django.db import close_old_connections
+
+from accounts import secrets
+from billing import rates
+from proxy.gateway.snapshots import Catalog, Deployment, Route
+from proxy.models import Alias, Model
+from proxy.models import Deployment as DeploymentRow
+
+
+def load() -> Catalog:
+    """Read the whole catalogue: three queries. Runs in a thread; raises `DatabaseError`."""
+    close_old_connections()
+    try:
+        return _load()
+    finally:
+        close_old_connections()
+
+
+def _load() -> Catalog:
+    sell, costs = rates.current_rates(), rates.current_costs()
+    deployments: dict[int, list[Deployment]] = {}
+    rows = DeploymentRow.objects.select_related("provider").filter(is_enabled=True, provider__is_enabled=True)
+    for row in rows.order_by("priority", "pk"):
+        provider = row.provider
+        deployments.setdefault(row.model_id, []).append(
+            Deployment(
+                id=row.pk,
+                provider=provider.slug,
+                kind=provider.kind,
+                base_url=provider.base_url.rstrip("/"),
+                upstream_name=row.upstream_name,
+                api_key=secrets.decrypt(provider.api_key_encrypted) if provider.api_key_encrypted else "",
+                api_version=provider.api_version,
+                weight=row.weight,
+                priority=row.priority,
+                cost_rate=costs.get((provider.slug, row.upstream_name)),
+                timeout_s=row.timeout_s,
+            )
+        )
+    routes: dict[str, Route] = {}
+    by_id: dict[int, Route] = {}
+    for model in Model.objects.filter(pk__in=deployments).order_by("name"):
+        route = Route(
+            model=model.name,
+            owned_by=model.owned_by,
+            created=int(model.created_at.timestamp()),
+            rate=sell.get(model.name),
+            deployments=tuple(deployments[model.pk]),
+            context_window=model.context_window,
+            max_output_tokens=model.max_output_tokens,
+            endpoints=frozenset(model.endpoints),
+            is_listed=model.is_listed,
+        )
+        routes[model.name] = by_id[model.pk] = route
+        for snapshot in model.snapshots:
+            routes.setdefault(snapshot, route)
+    for alias in Alias.objects.filter(model_id__in=by_id):
+        routes.setdefault(alias.name, by_id[alias.model_id])
+    return Catalog(routes)

@@ -1,0 +1,125 @@
+"""Setting credit aside before the call, and telling the caller why when it cannot be."""
+
+from typing import Any
+
+from billing import pricing
+from billing.money import format_credits, format_usd
+from billing.teller import Granted, HoldRequest, Refused, Teller
+from proxy.gateway.endpoints import DEFAULT_OUTPUT_TOKENS
+from proxy.gateway.errors import BudgetExceeded, Forbidden, GatewayError, InsufficientQuota, Unauthenticated
+from proxy.gateway.exchange import Exchange
+
+# Below this an answer without a limit of the client's own is not worth starting.
+MIN_OUTPUT_TOKENS = 16
+
+
+class Cashier:
+    """Holds credit for exchanges. `site_url` is where people top up."""
+
+    def __init__(self, teller: Teller, *, site_url: str) -> None:
+        self.teller = teller
+        self._site_url = site_url
+
+    async def hold(self, exchange: Exchange) -> int:
+        """Hold the most that `exchange` can cost; returns what is left available, in nano-dollars.
+
+        A client that set no limit gets 4,096 output tokens, or as many as the balance affords: then the upstream is
+        told that limit. Raises the error that the client shall see, or `TellerUnavailable`.
+        """
+        job, route = exchange.job, exchange.route
+        outputs = job.output_tokens
+        if outputs is None:
+            outputs = min(DEFAULT_OUTPUT_TOKENS, route.max_output_tokens or DEFAULT_OUTPUT_TOKENS)
+        elif route.max_output_tokens:
+            outputs = min(outputs, route.max_output_tokens)
+        answer = await self._ask(exchange, outputs * job.answers)
+        if isinstance(answer, Refused) and answer.reason == "insufficient_credit" and job.output_tokens is None:
+            affordable = self._affordable_outputs(exchange, answer.affordable) // job.answers
+            if affordable >= MIN_OUTPUT_TOKENS:
+                exchange.output_cap = affordable
+                answer = await self._ask(exchange, affordable * job.answers)
+        if isinstance(answer, Refused):
+            raise self.refusal(exchange, answer)
+        return answer.available
+
+    async def extend(self, exchange: Exchange) -> GatewayError | None:
+        """Hold for another 4,096 tokens of each answer; the error to end with when that is refused."""
+        more = DEFAULT_OUTPUT_TOKENS * exchange.job.answers
+        outputs = exchange.hold_output_tokens + more
+        amount = max(1, self._worst_case(exchange, outputs) - exchange.hold_nanos)
+        answer = await self.teller.extend(exchange.request_id, amount, more)
+        if isinstance(answer, Refused):
+            return self.refusal(exchange, answer)
+        exchange.hold_nanos += amount
+        exchange.hold_output_tokens = outputs
+        return None
+
+    def refusal(self, exchange: Exchange, refused: Refused) -> GatewayError:
+        """The error for a hold that was refused."""
+        match refused.reason:
+            case "budget" if refused.rule:
+                return _over_budget(exchange, refused.rule, self._console(exchange))
+            case "key_revoked":
+                return Unauthenticated("This API key has been revoked or has expired.")
+            case "account_frozen":
+                return Forbidden(
+                    f"This organization's account is frozen. See {self._console(exchange)}", code="account_frozen"
+                )
+        url = f"{self._console(exchange)}billing/"
+        return InsufficientQuota(
+            f"You have not enough credit for this request: {format_credits(max(0, refused.affordable))} credits are "
+            f"available, it may cost up to {format_credits(exchange.hold_nanos)}. Top up at {url}",
+            top_up_url=url,
+        )
+
+    async def _ask(self, exchange: Exchange, outputs: int) -> Granted | Refused:
+        exchange.hold_output_tokens = outputs
+        exchange.hold_nanos = max(1, self._worst_case(exchange, outputs))
+        return await self.teller.hold(
+            HoldRequest(
+                request_id=exchange.request_id,
+                account_id=exchange.key.account_id,
+                organization_id=exchange.key.organization_id,
+                key_id=exchange.key.id,
+                amount=exchange.hold_nanos,
+                tokens=exchange.job.input_tokens + outputs,
+                model=exchange.route.model,
+                endpoint=exchange.endpoint.path,
+                price_version=exchange.rate.version,
+                end_user=exchange.end_user,
+                run_id=exchange.run_id,
+                stream=exchange.job.is_stream,
+            )
+        )
+
+    def _worst_case(self, exchange: Exchange, outputs: int) -> int:
+        return pricing.worst_case(exchange.job.input_tokens, outputs, exchange.rate, exchange.job.tier)
+
+    def _affordable_outputs(self, exchange: Exchange, affordable: int) -> int:
+        """How many output tokens `affordable` nano-dollars pay for beside the input, by bisection on the price."""
+        low, high = 0, exchange.hold_output_tokens
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._worst_case(exchange, middle) <= affordable:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def _console(self, exchange: Exchange) -> str:
+        return f"{self._site_url}/o/{exchange.key.organization_slug}/"
+
+
+def _over_budget(exchange: Exchange, rule: dict[str, Any], console: str) -> BudgetExceeded:
+    is_cost = rule["unit"] == "cost"
+
+    def amount(value: int) -> str:
+        return f"${format_usd(value, 4)}" if is_cost else f"{value} tokens"
+
+    resets = f" It resets at {rule['resets_at']}." if rule.get("resets_at") else ""
+    return BudgetExceeded(
+        f"The {rule['period']} budget of this {rule['scope'].replace('_', ' ')} is {amount(rule['cap'])}; "
+        f"{amount(rule['used'])} are used and {amount(rule['held'])} held by requests in flight.{resets} "
+        f"Change it at {console}keys/",
+        rule=rule,
+    )

@@ -1,0 +1,251 @@
+"""The gateway as an ASGI application: authenticate, parse, limit, route, hold, relay, capture."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+from uuid import UUID
+
+import orjson
+import structlog
+from uuid_utils.compat import uuid7
+
+from billing.money import format_credits
+from billing.teller import TellerUnavailable
+from proxy.gateway import idempotency, keys, metrics
+from proxy.gateway.admission import Cashier
+from proxy.gateway.attempts import Deadlines
+from proxy.gateway.endpoints import ENDPOINTS, Endpoint
+from proxy.gateway.errors import (
+    GatewayError,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelNotFound,
+    Unavailable,
+    UnknownUrl,
+)
+from proxy.gateway.exchange import Exchange
+from proxy.gateway.keys import Keyring
+from proxy.gateway.limits import Limiter
+from proxy.gateway.relay import Relay
+from proxy.gateway.sinks import Sink
+from proxy.gateway.snapshots import Catalog, Key, Route
+from proxy.gateway.wire import ClientGone, Receive, Request, Response, Scope, Send
+
+log = structlog.get_logger(__name__)
+
+BODY_TIMEOUT_S = 60.0
+MAX_LABEL = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What an operator may set."""
+
+    site_url: str
+    max_body_bytes: int = 20 * 1024 * 1024
+    default_rpm: int = 0
+    trusted_proxies: int = 0
+    deadlines: Deadlines = field(default_factory=Deadlines)
+
+
+class Gateway:
+    """Answers every path under `/v1`. `catalog` gives the current snapshot."""
+
+    def __init__(
+        self,
+        *,
+        keyring: Keyring,
+        catalog: Callable[[], Catalog],
+        limiter: Limiter,
+        cashier: Cashier,
+        relay: Relay,
+        options: Options,
+    ) -> None:
+        self._keyring = keyring
+        self._catalog = catalog
+        self._limiter = limiter
+        self._cashier = cashier
+        self._relay = relay
+        self._options = options
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request. Its work is a task of the process: a server that cancels this call cancels no charge."""
+        task = asyncio.get_running_loop().create_task(self._answer(Request(scope, receive), Response(send)))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        await asyncio.shield(task)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._running)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Let running requests finish for `timeout_s`, then end them; each is settled either way."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=timeout_s)
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running, timeout=10)
+
+    async def _answer(self, request: Request, response: Response) -> None:
+        request_id: UUID = uuid7()
+        headers = [("x-request-id", f"req_{request_id.hex}"), ("openai-version", "2020-10-01")]
+        try:
+            await self._dispatch(request, response, request_id, headers)
+        except GatewayError as error:
+            await self._refuse(request, response, error, headers)
+        except TellerUnavailable:
+            await self._refuse(request, response, Unavailable(), headers)
+        except ClientGone:
+            pass
+        except asyncio.CancelledError:
+            if not response.is_started:
+                await self._refuse(request, response, Unavailable("The server is restarting. Please retry."), headers)
+            raise
+        except Exception:
+            log.exception("gateway_failed", request_id=request_id.hex, path=request.path[:100])
+            await self._refuse(request, response, GatewayError("The server had an error. Please retry."), headers)
+
+    async def _refuse(
+        self, request: Request, response: Response, error: GatewayError, headers: list[tuple[str, str]]
+    ) -> None:
+        metrics.REFUSED.labels(error.code or "none").inc()
+        if response.is_started:
+            return
+        body = b"" if request.method == "HEAD" else error.body()
+        await response.whole(error.status, [*headers, ("content-type", "application/json"), *error.headers], body)
+
+    async def _dispatch(
+        self, request: Request, response: Response, request_id: UUID, headers: list[tuple[str, str]]
+    ) -> None:
+        path = request.path
+        endpoint = ENDPOINTS.get(path)
+        if endpoint is not None:
+            if request.method != "POST":
+                raise MethodNotAllowed(request.method, "POST")
+            await self._metered(endpoint, request, response, request_id, headers)
+        elif path == "/v1/models" or path.startswith("/v1/models/"):
+            if request.method not in {"GET", "HEAD"}:
+                raise MethodNotAllowed(request.method, "GET")
+            key = await keys.authenticate(request, self._keyring)
+            keys.authorize(key, "/v1/models", "models", request, trusted_proxies=self._options.trusted_proxies)
+            body = self._models(key, unquote(path.removeprefix("/v1/models").removeprefix("/")))
+            headers.append(("content-type", "application/json"))
+            await response.whole(200, headers, b"" if request.method == "HEAD" else orjson.dumps(body))
+        else:
+            await keys.authenticate(request, self._keyring)
+            raise UnknownUrl(request.method, path)
+
+    def _models(self, key: Key, name: str) -> dict[str, Any]:
+        """The model `name`, or the list of those that this key may use ("List models", "Retrieve model")."""
+        catalog = self._catalog()
+        if name:
+            route = catalog.find(name)
+            if route is None:
+                raise ModelNotFound(name)
+            keys.authorize_model(key, name, route.model)
+            return _model_object(name, route)
+        return {
+            "object": "list",
+            "data": [
+                _model_object(name, route)
+                for name, route in catalog.routes.items()
+                if name == route.model and route.is_listed and (not key.allowed_models or name in key.allowed_models)
+            ],
+        }
+
+    async def _metered(
+        self,
+        endpoint: Endpoint,
+        request: Request,
+        response: Response,
+        request_id: UUID,
+        headers: list[tuple[str, str]],
+    ) -> None:
+        started_at = time.perf_counter()
+        key = await keys.authenticate(request, self._keyring)
+        keys.authorize(key, endpoint.path, endpoint.scope, request, trusted_proxies=self._options.trusted_proxies)
+        parsed, raw = await request.json(limit=self._options.max_body_bytes, timeout_s=BODY_TIMEOUT_S)
+        idempotency_key = idempotency.read_key(request.headers.get("idempotency-key"))
+        exchange = self._exchange(
+            endpoint=endpoint, parsed=parsed, request=request, key=key, request_id=request_id, started_at=started_at
+        )
+        job = exchange.job
+        rpm, tpm = self._options.default_rpm if key.rpm is None else key.rpm, key.tpm or 0
+        counted = job.input_tokens + (job.output_tokens or 0) * job.answers
+        allowance = await self._limiter.admit(key.id, rpm=rpm, tpm=tpm, tokens=counted)
+        headers += allowance.headers()
+        if idempotency_key:
+            digest = idempotency.body_digest(endpoint.path, raw)
+            replay = await idempotency.claim(self._cashier.teller, key, idempotency_key, digest, request_id)
+            if replay is not None:
+                stored = replay.response
+                await response.whole(stored.status, [*stored.headers, ("idempotent-replayed", "true")], stored.body)
+                return
+            exchange.idempotency_key = idempotency_key
+        try:
+            available = await self._cashier.hold(exchange)
+            if job.is_stream:
+                headers.append(("x-credits-remaining", format_credits(available)))
+            metrics.HOLDS.inc()
+            sink = Sink(request, response, timeout_s=self._options.deadlines.idle_s)
+            try:
+                await self._relay.run(exchange, sink, headers)
+            finally:
+                sink.close()
+                metrics.HOLDS.dec()
+        except BaseException:
+            if exchange.idempotency_key and not response.is_started:
+                await asyncio.shield(
+                    self._cashier.teller.release(
+                        organization_id=key.organization_id, key=idempotency_key, request_id=request_id
+                    )
+                )
+            raise
+
+    def _exchange(
+        self,
+        *,
+        endpoint: Endpoint,
+        parsed: dict[str, Any],
+        request: Request,
+        key: Key,
+        request_id: UUID,
+        started_at: float,
+    ) -> Exchange:
+        """The request, parsed and routed. Raises the error to answer with; nothing is held yet."""
+        job = endpoint.parse(parsed)
+        route = self._catalog().find(job.model)
+        if route is None or not route.deployments:
+            raise ModelNotFound(job.model)
+        keys.authorize_model(key, job.model, route.model)
+        if route.endpoints and endpoint.path not in route.endpoints:
+            raise InvalidRequest(
+                f"The model {job.model!r} is not served on {endpoint.path}, but on {', '.join(sorted(route.endpoints))}",
+                param="model",
+                code="unsupported_model",
+            )
+        if route.rate is None:
+            raise InvalidRequest(
+                f"The model {job.model!r} has no price yet and cannot be used.", param="model", code="model_not_priced"
+            )
+        return Exchange(
+            request_id=request_id,
+            key=key,
+            endpoint=endpoint,
+            job=job,
+            route=route,
+            rate=route.rate,
+            started_at=started_at,
+            end_user=(request.headers.get("x-user-id") or job.end_user)[:MAX_LABEL],
+            run_id=request.headers.get("x-run-id", "")[:MAX_LABEL],
+        )
+
+
+def _model_object(name: str, route: Route) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": route.created, "owned_by": route.owned_by}

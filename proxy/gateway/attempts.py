@@ -1,0 +1,168 @@
+"""Getting an answer: which deployment, how long to wait, when to try the next.
+
+All of it happens before the first byte goes to the client; after that nothing is tried again.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+
+from proxy.gateway import metrics, upstream_errors
+from proxy.gateway.endpoints import upstream_body
+from proxy.gateway.errors import GatewayError, Unavailable, UpstreamFailed
+from proxy.gateway.exchange import Exchange
+from proxy.gateway.routing import Router
+from proxy.gateway.sinks import Sink
+from proxy.gateway.snapshots import Deployment
+from proxy.gateway.upstream import Answer, AnswerTooLarge, Client, Disconnected, TimedOut, UpstreamError
+
+log = structlog.get_logger(__name__)
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+MAX_ERROR_BYTES = 64 * 1024
+# How long a silent upstream is waited for before looking around: for a hang-up, a revoked key, a keep-alive.
+LOOK_AROUND_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds: until the status line, between two pieces, for all of it, and for draining after the client left."""
+
+    first_byte_s: float = 120.0
+    idle_s: float = 60.0
+    total_s: float = 900.0
+    drain_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An upstream's answer of status 200. `body` is all of it, or of a stream the first piece (None: silent so far)."""
+
+    answer: Answer
+    body: bytes | None
+    parsed: dict[str, Any] | None
+    is_stream: bool
+
+
+class Attempts:
+    """Calls a route's deployments, best first, until one answers."""
+
+    def __init__(self, *, client: Client, router: Router, deadlines: Deadlines) -> None:
+        self._client = client
+        self._router = router
+        self._deadlines = deadlines
+
+    async def open(self, exchange: Exchange, sink: Sink) -> Opened:
+        """Try the route's deployments until one answers 200. Raises the last one's error."""
+        last: GatewayError = Unavailable("No provider serves this model at the moment.", retry_s=5)
+        for deployment in self._router.candidates(exchange.route):
+            started = time.perf_counter()
+            exchange.deployment = deployment
+            try:
+                opened = await self._attempt(exchange, deployment)
+            except GatewayError as error:
+                self._note(exchange, deployment, started, error.status, error.code or "")
+                last = error
+                if not upstream_errors.may_try_elsewhere(error):
+                    raise
+                self._router.failed(deployment)
+                metrics.UPSTREAM_FAILURES.labels(deployment.label, error.code).inc()
+                if sink.is_gone:
+                    raise
+                continue
+            self._note(exchange, deployment, started, 200, "")
+            self._router.succeeded(deployment)
+            return opened
+        raise last
+
+    def _note(self, exchange: Exchange, deployment: Deployment, started: float, status: int, code: str) -> None:
+        exchange.attempts.append(
+            {
+                "deployment": deployment.label,
+                "status": status,
+                "error": code,
+                "ms": round((time.perf_counter() - started) * 1000),
+            }
+        )
+
+    async def _attempt(self, exchange: Exchange, deployment: Deployment) -> Opened:
+        """One deployment's answer of status 200. Raises `GatewayError`."""
+        answer = await self._post(exchange, deployment)
+        try:
+            exchange.upstream_request_id = answer.headers.get("x-request-id", "")[:200]
+            if answer.status != 200:
+                body = await self._read(answer, MAX_ERROR_BYTES)
+                raise upstream_errors.from_status(answer.status, body, answer.headers, deployment, exchange.route.model)
+            media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if exchange.job.is_stream and media_type not in {"application/json", "text/html"}:
+                return Opened(answer, await self._first_piece(answer), None, is_stream=True)
+            return self._parse(exchange, answer, await self._read(answer, MAX_ANSWER_BYTES))
+        except UpstreamError as error:
+            answer.close()
+            raise upstream_errors.from_exception(error) from None
+        except BaseException:
+            answer.close()
+            raise
+
+    async def _post(self, exchange: Exchange, deployment: Deployment) -> Answer:
+        url = f"{deployment.base_url}{exchange.endpoint.path.removeprefix('/v1')}"
+        if deployment.api_version:
+            url += f"?api-version={deployment.api_version}"
+        headers = {
+            "content-type": "application/json",
+            "accept": "text/event-stream" if exchange.job.is_stream else "application/json",
+            "accept-encoding": "identity",
+            "user-agent": "tuppence",
+        }
+        if deployment.api_key:
+            headers["authorization"] = f"Bearer {deployment.api_key}"
+            if deployment.kind == "azure":
+                headers["api-key"] = deployment.api_key
+        body = upstream_body(exchange.job, deployment, output_cap=exchange.output_cap)
+        timeout_s = deployment.timeout_s or self._deadlines.first_byte_s
+        try:
+            return await self._client.post(url, headers=headers, body=body, timeout_s=timeout_s)
+        except UpstreamError as error:
+            if not error.is_stale:
+                raise upstream_errors.from_exception(error) from None
+        try:
+            return await self._client.post(url, headers=headers, body=body, timeout_s=timeout_s)
+        except UpstreamError as error:
+            raise upstream_errors.from_exception(error) from None
+
+    async def _read(self, answer: Answer, limit: int) -> bytes:
+        try:
+            return await answer.read(limit=limit, timeout_s=self._deadlines.total_s)
+        except AnswerTooLarge:
+            log.warning("upstream_answer_too_large", limit=limit)
+            raise UpstreamFailed from None
+
+    async def _first_piece(self, answer: Answer) -> bytes | None:
+        """The stream's first bytes, so that a stream cut before them can still fail over; None: silent so far."""
+        try:
+            piece = await answer.chunk(LOOK_AROUND_S)
+        except TimedOut:
+            return None
+        if not piece:
+            raise Disconnected("empty stream")
+        return piece
+
+    def _parse(self, exchange: Exchange, answer: Answer, body: bytes) -> Opened:
+        try:
+            parsed = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            log.warning("upstream_answer_not_json", request_id=str(exchange.request_id), bytes=len(body))
+            raise UpstreamFailed from None
+        if not isinstance(parsed, dict) or (parsed.get("error") and "choices" not in parsed and "data" not in parsed):
+            raise UpstreamFailed
+        rewrite = exchange.endpoint.rewrite_answer
+        if rewrite is not None:
+            try:
+                if rewrite(exchange.job, parsed):
+                    body = orjson.dumps(parsed)
+            except (ValueError, OverflowError, TypeError, ArithmeticError):
+                raise UpstreamFailed from None
+        return Opened(answer, body, parsed, is_stream=False)

@@ -1,0 +1,140 @@
+"""From the upstream to the client. The last byte goes out only after the charge is committed.
+
+The relay belongs to the process, not to the client's connection: a client that leaves is drained and charged for what
+the upstream made.
+"""
+
+import asyncio
+from dataclasses import replace
+
+import structlog
+
+from billing.money import format_credits
+from billing.teller import Capture, Settled, StoredResponse
+from proxy.gateway import metrics
+from proxy.gateway.admission import Cashier
+from proxy.gateway.attempts import Attempts, Deadlines, Opened
+from proxy.gateway.endpoints import text_of
+from proxy.gateway.errors import GatewayError, Unavailable
+from proxy.gateway.exchange import NOTHING, Ending, Exchange, Measured, capture_of, measure
+from proxy.gateway.keys import Keyring
+from proxy.gateway.meters import StreamMeter
+from proxy.gateway.sinks import MAX_REPLAY_BYTES, Sink
+from proxy.gateway.streams import StreamPump, outcome_of
+from proxy.gateway.tokens import count
+
+log = structlog.get_logger(__name__)
+
+CAPTURE_TIMEOUT_S = 60.0
+
+
+class Relay:
+    """Carries exchanges that have a hold. Each ends in exactly one capture."""
+
+    def __init__(self, *, attempts: Attempts, cashier: Cashier, keyring: Keyring, deadlines: Deadlines) -> None:
+        self._attempts = attempts
+        self._cashier = cashier
+        self._keyring = keyring
+        self._deadlines = deadlines
+
+    async def run(self, exchange: Exchange, sink: Sink, headers: list[tuple[str, str]]) -> None:
+        """Answer `exchange` into `sink`. Raises `GatewayError` when nothing was sent yet; then nothing is charged."""
+        opened: Opened | None = None
+        try:
+            opened = await self._attempts.open(exchange, sink)
+            if opened.is_stream:
+                await self._stream(exchange, opened, sink, headers)
+            else:
+                await self._whole(exchange, opened, sink, headers)
+        except GatewayError as error:
+            if not exchange.is_captured:
+                ending = Ending(outcome_of(error), error.status, error.code or "")
+                await self.settle(exchange, capture_of(exchange, ending, NOTHING))
+            raise
+        finally:
+            if opened is not None:
+                opened.answer.close()
+            if not exchange.is_captured:
+                await self._interrupted(exchange, NOTHING)
+
+    async def settle(self, exchange: Exchange, capture: Capture) -> Settled:
+        """Commit the charge; returns the account's balance after it. Shielded: a cancelled caller loses nothing.
+
+        Raises `Unavailable` when PostgreSQL does not come back in time: the capture stays queued and will commit.
+        """
+        exchange.is_captured = True
+        try:
+            async with asyncio.timeout(CAPTURE_TIMEOUT_S):
+                settled = await asyncio.shield(self._cashier.teller.capture(capture))
+        except TimeoutError:
+            log.error("capture_waits_for_database", request_id=str(capture.request_id), cost=capture.cost)
+            raise Unavailable(retry_s=5) from None
+        metrics.answered(
+            capture.endpoint,
+            capture.model,
+            capture.outcome,
+            latency_s=capture.latency_ms / 1000,
+            ttft_s=None if capture.ttft_ms is None else capture.ttft_ms / 1000,
+            input_tokens=capture.input_tokens,
+            output_tokens=capture.output_tokens,
+            cost=capture.cost,
+        )
+        return settled
+
+    async def _interrupted(self, exchange: Exchange, measured: Measured) -> None:
+        await self.settle(exchange, capture_of(exchange, Ending("interrupted", 499, "interrupted"), measured))
+
+    async def _whole(self, exchange: Exchange, opened: Opened, sink: Sink, headers: list[tuple[str, str]]) -> None:
+        body, parsed = opened.body, opened.parsed
+        assert body is not None and parsed is not None  # noqa: S101, PT018 - Opened says so
+        exchange.saw_first_byte()
+        makes_output = exchange.endpoint.makes_output
+        measured = measure(
+            exchange,
+            parsed.get("usage"),
+            lambda: count(text_of(parsed), exchange.route.model) if makes_output else 0,
+            tier=_text(parsed.get("service_tier")),
+        )
+        capture = capture_of(exchange, Ending("completed"), measured)
+        headers += [
+            ("content-type", "application/json"),
+            ("x-cost-credits", format_credits(capture.cost)),
+            ("x-upstream", exchange.attempts[-1]["deployment"]),
+        ]
+        if exchange.idempotency_key and len(body) <= MAX_REPLAY_BYTES:
+            capture = replace(capture, response=StoredResponse(200, list(headers), body))
+        settled = await self.settle(exchange, capture)
+        headers.append(("x-credits-remaining", format_credits(settled.available)))
+        await sink.whole(200, headers, body)
+
+    # ------------------------------------------------------------ a stream
+
+    async def _stream(self, exchange: Exchange, opened: Opened, sink: Sink, headers: list[tuple[str, str]]) -> None:
+        meter = StreamMeter(hides_usage=not exchange.job.wants_usage)
+        pump = StreamPump(exchange, meter, sink, cashier=self._cashier, deadlines=self._deadlines)
+        headers += [
+            ("content-type", "text/event-stream; charset=utf-8"),
+            ("cache-control", "no-cache"),
+            ("x-accel-buffering", "no"),
+            ("x-upstream", exchange.attempts[-1]["deployment"]),
+        ]
+        if exchange.idempotency_key:
+            sink.record(MAX_REPLAY_BYTES)
+        try:
+            await sink.start(200, headers)
+            error = await pump.run(opened, lambda: self._keyring.is_revoked(exchange.key.id))
+        except BaseException:
+            await self._interrupted(exchange, pump.measured())
+            raise
+        capture = capture_of(exchange, pump.ending(error), pump.measured())
+        last = b"data: [DONE]\n\n" if error is None else b"data: " + error.body() + b"\n\n"
+        if error is None:
+            capture = replace(capture, response=sink.stored(headers, last))
+        settled = await self.settle(exchange, capture)
+        cost, left = format_credits(capture.cost), format_credits(settled.available)
+        note = f": x-cost-credits {cost}\n: x-credits-remaining {left}\n\n"
+        await sink.write(last + note.encode(), more=False)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,73 @@
+"""What the hot path knows of keys, models and providers: immutable copies, replaced whole when the tables change."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+
+from billing.pricing import Rate
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A live API key and the organization that it belongs to. Empty sets allow everything; times are Unix seconds."""
+
+    id: int
+    organization_id: int
+    organization_slug: str
+    account_id: int
+    scopes: frozenset[str] = frozenset()
+    allowed_models: frozenset[str] = frozenset()
+    allowed_endpoints: frozenset[str] = frozenset()
+    allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    rpm: int | None = None
+    tpm: int | None = None
+    expires_at: float | None = None
+    revoked_at: float | None = None
+    is_active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A model at a provider. `base_url` ends before the endpoint's path, as in `https://api.openai.com/v1`."""
+
+    id: int
+    provider: str
+    kind: str
+    base_url: str
+    upstream_name: str
+    api_key: str = field(default="", repr=False)
+    api_version: str = ""
+    weight: int = 1
+    priority: int = 0
+    cost_rate: Rate | None = None
+    timeout_s: float | None = None
+
+    @property
+    def label(self) -> str:
+        """`provider/upstream name`, as `x-upstream` and the request log show it."""
+        return f"{self.provider}/{self.upstream_name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A public model name, its selling price and the deployments that serve it."""
+
+    model: str
+    owned_by: str
+    created: int
+    rate: Rate | None
+    deployments: tuple[Deployment, ...]
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    endpoints: frozenset[str] = frozenset()
+    is_listed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Every route by public name; aliases and dated snapshots of a model are names of the same route."""
+
+    routes: Mapping[str, Route]
+
+    def find(self, name: str) -> Route | None:
+        return self.routes.get(name)

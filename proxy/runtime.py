@@ -1,0 +1,151 @@
+"""The gateway of one worker process, built from Django's settings and started with the server."""
+
+import asyncio
+import contextlib
+import time
+
+import redis.asyncio as redis_asyncio
+import structlog
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db import DatabaseError
+
+from billing.teller import Teller
+from proxy import catalog, keyring
+from proxy.gateway import tokens
+from proxy.gateway.admission import Cashier
+from proxy.gateway.app import Gateway, Options
+from proxy.gateway.attempts import Attempts, Deadlines
+from proxy.gateway.errors import Unavailable
+from proxy.gateway.limits import Limiter
+from proxy.gateway.metrics import TellerObserver
+from proxy.gateway.relay import Relay
+from proxy.gateway.routing import Router
+from proxy.gateway.snapshots import Catalog
+from proxy.gateway.upstream import AiohttpClient
+from proxy.listener import CATALOG, KEYS, Listener
+
+log = structlog.get_logger(__name__)
+
+CATALOG_RELOAD_S = 30.0
+USE_RECORDED_EVERY_S = 10.0
+DRAIN_S = 120.0
+
+
+class Runtime:
+    """Everything a worker needs for `/v1`. `start()` once in the server's loop, `close()` when it stops."""
+
+    def __init__(self) -> None:
+        self.gateway: Gateway | None = None
+        self._catalog: Catalog | None = None
+        self._catalog_stale = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        tokens.warm_up()
+        self.keyring = keyring.Keyring(pepper=settings.API_KEY_PEPPER)
+        self.teller = Teller(
+            settings.DATABASE_URL, holds_wait_for_disk=settings.HOLDS_WAIT_FOR_DISK, observer=TellerObserver()
+        )
+        await self.teller.start()
+        self.client = AiohttpClient()
+        self.limiter = Limiter(
+            redis_asyncio.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=1, socket_timeout=1)
+            if settings.REDIS_URL
+            else None
+        )
+        deadlines = Deadlines(
+            first_byte_s=settings.GATEWAY_FIRST_BYTE_TIMEOUT_S,
+            idle_s=settings.GATEWAY_IDLE_TIMEOUT_S,
+            total_s=settings.GATEWAY_TOTAL_TIMEOUT_S,
+            drain_s=settings.GATEWAY_DRAIN_TIMEOUT_S,
+        )
+        cashier = Cashier(self.teller, site_url=settings.SITE_URL)
+        attempts = Attempts(client=self.client, router=Router(), deadlines=deadlines)
+        relay = Relay(attempts=attempts, cashier=cashier, keyring=self.keyring, deadlines=deadlines)
+        await self._reload_catalog()
+        self.listener = Listener(settings.DATABASE_URL, on_change=self._on_change, on_state=self._on_state)
+        self.listener.start()
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._keep_catalog()), loop.create_task(self._record_use())]
+        self.gateway = Gateway(
+            keyring=self.keyring,
+            catalog=self._current_catalog,
+            limiter=self.limiter,
+            cashier=cashier,
+            relay=relay,
+            options=Options(
+                site_url=settings.SITE_URL,
+                max_body_bytes=settings.GATEWAY_MAX_BODY_BYTES,
+                default_rpm=settings.DEFAULT_RPM,
+                trusted_proxies=settings.ALLAUTH_TRUSTED_PROXY_COUNT,
+                deadlines=deadlines,
+            ),
+        )
+
+    async def close(self) -> None:
+        """Finish what runs, settle it, and close every connection."""
+        if self.gateway is not None:
+            await self.gateway.drain(DRAIN_S)
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self.listener.close()
+        await self.teller.close()
+        await self.limiter.close()
+        await self.client.close()
+
+    def _current_catalog(self) -> Catalog:
+        if self._catalog is None:
+            raise Unavailable("The model catalogue is not loaded yet. Please retry.")
+        return self._catalog
+
+    async def _reload_catalog(self) -> None:
+        try:
+            self._catalog = await sync_to_async(catalog.load, thread_sensitive=False)()
+        except DatabaseError as error:
+            log.warning("catalog_not_loaded", error=type(error).__name__)
+
+    async def _keep_catalog(self) -> None:
+        """Reload when told, and every 30 s for what could not be told: a price whose day has come."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CATALOG_RELOAD_S if self._catalog else 1.0):
+                    await self._catalog_stale.wait()
+            self._catalog_stale.clear()
+            await self._reload_catalog()
+
+    async def _record_use(self) -> None:
+        while True:
+            await asyncio.sleep(USE_RECORDED_EVERY_S)
+            used = self.keyring.take_used()
+            if not used:
+                continue
+            started = time.perf_counter()
+            try:
+                await sync_to_async(keyring.record_use, thread_sensitive=False)(used)
+            except DatabaseError as error:
+                log.warning("key_use_not_recorded", error=type(error).__name__, keys=len(used))
+            log.debug("key_use_recorded", keys=len(used), ms=round((time.perf_counter() - started) * 1000))
+
+    async def _on_change(self, channel: str, payload: str) -> None:
+        if channel == CATALOG:
+            self._catalog_stale.set()
+            return
+        if channel == KEYS:
+            digest = self.keyring.forget(payload)
+            changed = [digest] if digest else []
+        else:
+            changed = self.keyring.forget_organization(int(payload))
+        with contextlib.suppress(Unavailable):
+            await self.keyring.recheck(changed)
+
+    async def _on_state(self, is_hearing: bool) -> None:
+        if not is_hearing:
+            self.keyring.go_deaf()
+            return
+        self._catalog_stale.set()
+        with contextlib.suppress(Unavailable):
+            await self.keyring.recheck(self.keyring.hear())
