@@ -1,0 +1,51 @@
+# A bare machine needs python3 (with venv) or uv, and git. Everything else lands in this directory.
+SHELL := /bin/sh
+UV_VERSION := 0.13.8
+PYTEST_WORKERS ?= 2
+
+# uv of the machine, else a pinned one in .uv/
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+RUN := $(UV) run --frozen --no-sync
+# Settings for checks that look at the code alone; none of it is used to serve anything.
+CHECK_ENV := env -u DEBUG SECRET_KEY=only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGH \
+	SITE_URL=https://tuppence.example DATABASE_URL=postgres://checks@127.0.0.1:1/checks REDIS_URL= DB_POOL_SIZE=0
+
+.PHONY: help run test lint format bench install clean
+
+help:
+	@echo "make run     start everything here (PORT=8000 DATA_DIR=./.data; DATABASE_URL and REDIS_URL to use your own)"
+	@echo "make test    all tests against real PostgreSQL and Redis (PYTEST_WORKERS=2; REQUIRE_BROWSER=1; ARGS=...)"
+	@echo "make lint    style, types, layers, migrations, deployment checks"
+	@echo "make bench   the gateway's overhead, and its peers' where installed"
+
+.uv/bin/uv:
+	python3 -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+install: $(filter .uv/bin/uv,$(UV))
+	@$(UV) sync --frozen --quiet
+
+# `exec`: make's child is the supervisor itself, so that it hears of make's end however that comes.
+run: install
+	@exec .venv/bin/python -m sandbox run --follow-parent
+
+test: install
+	@$(RUN) pytest -n $(PYTEST_WORKERS) --dist loadgroup $(ARGS)
+
+lint: install
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+	$(RUN) lint-imports
+	$(CHECK_ENV) $(RUN) python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+	$(CHECK_ENV) $(RUN) python manage.py check --deploy --fail-level WARNING
+
+format: install
+	$(RUN) ruff check --fix
+	$(RUN) ruff format
+
+bench: install
+	@$(RUN) python -m bench $(ARGS)
+
+clean:
+	rm -rf .venv .uv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache staticfiles
