@@ -1,12 +1,15 @@
 """The snapshot of models, prices and deployments that the gateway routes by."""
 
+import structlog
 from django.db import close_old_connections
 
 from accounts import secrets
 from billing import rates
 from proxy.gateway.snapshots import Catalog, Deployment, Route
-from proxy.models import Alias, Model
+from proxy.models import Alias, Model, Provider
 from proxy.models import Deployment as DeploymentRow
+
+log = structlog.get_logger(__name__)
 
 
 def load() -> Catalog:
@@ -21,9 +24,15 @@ def load() -> Catalog:
 def _load() -> Catalog:
     sell, costs = rates.current_rates(), rates.current_costs()
     deployments: dict[int, list[Deployment]] = {}
+    api_keys: dict[int, str | None] = {}
     rows = DeploymentRow.objects.select_related("provider").filter(is_enabled=True, provider__is_enabled=True)
     for row in rows.order_by("priority", "pk"):
         provider = row.provider
+        if provider.pk not in api_keys:
+            api_keys[provider.pk] = _api_key(provider)
+        api_key = api_keys[provider.pk]
+        if api_key is None:
+            continue
         deployments.setdefault(row.model_id, []).append(
             Deployment(
                 id=row.pk,
@@ -31,7 +40,7 @@ def _load() -> Catalog:
                 kind=provider.kind,
                 base_url=provider.base_url.rstrip("/"),
                 upstream_name=row.upstream_name,
-                api_key=secrets.decrypt(provider.api_key_encrypted) if provider.api_key_encrypted else "",
+                api_key=api_key,
                 api_version=provider.api_version,
                 weight=row.weight,
                 priority=row.priority,
@@ -59,3 +68,14 @@ def _load() -> Catalog:
     for alias in Alias.objects.filter(model_id__in=by_id):
         routes.setdefault(alias.name, by_id[alias.model_id])
     return Catalog(routes)
+
+
+def _api_key(provider: Provider) -> str | None:
+    """The provider's key, "" if it needs none; None if it cannot be read: then the others must still be served."""
+    if not provider.api_key_encrypted:
+        return ""
+    try:
+        return secrets.decrypt(provider.api_key_encrypted)
+    except secrets.Undecryptable:
+        log.error("provider_key_undecryptable", provider=provider.slug)
+        return None

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET
 
+from accounts import organizations
 from accounts.access import MemberRequest, can, organization_for
 from accounts.models import Organization, Role
 from billing import ledger, usage
@@ -44,9 +45,7 @@ def console(request: HttpRequest) -> HttpResponse:
     """To the organization that the user looked at last, else the personal one, else any."""
     mine = request.user.organizations
     last = mine.filter(slug=request.session.get(LAST_ORGANIZATION, "")).first()
-    organization = last or mine.order_by("-is_personal", "pk").first()
-    if organization is None:
-        raise Http404("a user without an organization")
+    organization = last or mine.order_by("-is_personal", "pk").first() or organizations.personal_of(request.user)
     return redirect("proxy:overview", organization.slug)
 
 

@@ -18,13 +18,14 @@ select
     where a.posted <> coalesce(t.total, 0)) as posted,
   not exists (
     select 1 from billing_account a where unsettled <> coalesce(
-      (select sum(cost) from billing_usagerecord u where u.account_id = a.id and not u.is_settled), 0)) as unsettled,
+      (select sum(cost_nanos) from billing_usagerecord u
+       where u.account_id = a.id and u.settled_at is null), 0)) as unsettled,
   not exists (
     select 1 from billing_account a
     where held <> coalesce((select sum(amount) from billing_hold h where h.account_id = a.id), 0)) as held,
   not exists (
     select 1 from billing_account a
-    where kind = 'customer' and posted + credit_limit - unsettled - held < 0 and overdrawn_reason = '') as covered
+    where kind = 'customer' and posted + credit_limit - unsettled - held < 0 and overdrawn_reason is null) as covered
 """
 
 
@@ -48,7 +49,7 @@ def account(site: Installation, account_id: int) -> Account:
 def usage(site: Installation, organization_id: int) -> list[dict[str, Any]]:
     """Every usage record of an organization, in the order of the requests."""
     return site.query(
-        "select * from billing_usagerecord where organization_id = %s order by created_at, request_id", organization_id
+        "select * from billing_usagerecord where organization_id = %s order by request_id", organization_id
     )
 
 

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -25,7 +26,8 @@ from django.db import connections
 from accounts import keys, organizations
 from accounts.models import ApiKey, Organization
 from billing import ledger, rates, reconciliation, settlement
-from proxy.models import Deployment, Model, Provider
+from proxy import providers
+from proxy.models import Model, Provider
 
 PER_MILLION = 1_000_000
 
@@ -52,22 +54,29 @@ def revoke_key(*, key_id: int) -> None:
 def grant(*, organization_id: int, amount_nanos: int) -> None:
     ledger.grant(
         organization=Organization.objects.get(pk=organization_id),
-        amount_nanos=amount_nanos,
+        amount=amount_nanos,
         reason="test",
         idempotency_key=f"test:{os.urandom(8).hex()}",
     )
 
 
 def model(
-    *, name: str, base_url: str, upstream_name: str, prices: dict[str, int], kind: str = "openai-compatible"
+    *,
+    name: str,
+    base_url: str,
+    upstream_name: str,
+    prices: dict[str, int],
+    kind: str = "openai-compatible",
+    api_key: str = "",
 ) -> None:
     """A model with one deployment. `prices` are nano-dollars per token, by the names of `Rate`'s components."""
-    provider, _ = Provider.objects.get_or_create(
-        slug=f"p{abs(hash(base_url)) % 10**8}", defaults={"kind": kind, "base_url": base_url, "name": base_url}
+    slug = f"{kind}-{urlsplit(base_url).port}"
+    provider = Provider.objects.filter(slug=slug).first() or providers.create(
+        slug=slug, kind=kind, base_url=base_url, api_key=api_key, allow_private=True
     )
     made = Model.objects.create(name=name, owned_by="test")
-    Deployment.objects.create(model=made, provider=provider, upstream_name=upstream_name)
-    rates.set_price(model=name, **{kind: price * PER_MILLION for kind, price in prices.items()})
+    rates.set_price(model=name, **{token: price * PER_MILLION for token, price in prices.items()})
+    providers.deploy(model=made, provider=provider, upstream_name=upstream_name)
 
 
 def models(*, names: list[str], **options: Any) -> None:

@@ -293,11 +293,12 @@ class Installation:
         log = self.home / f"worker-{len(self.services)}.log"
         return self.service("worker", argv, is_ready=lambda: " ready." in log.read_text(errors="replace"))
 
-    def provider(self) -> Service:
-        """The sandbox provider: an OpenAI-shaped upstream with faults on request."""
+    def provider(self, key: str) -> Service:
+        """The simulated provider, which knows this key, without its human pace."""
         port = free_port()
         argv = [sys.executable, "-m", "sandbox.provider", "--host", HOST, "--port", str(port)]
-        return self.service("provider", argv, is_ready=lambda: answers_http(port, "/health"), port=port)
+        argv += ["--first-delay-ms", "0", "--word-delay-ms", "0"]
+        return self.service("provider", argv, is_ready=lambda: answers_http(port), port=port, SANDBOX_KEY=key)
 
     def llama(self, *, embeddings: bool = False) -> Service:
         """llama.cpp's server over the tiny model."""

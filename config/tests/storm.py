@@ -159,19 +159,19 @@ def prove(storm: Storm, customer: dict[str, Any], upstream: Upstream, *, credit:
         row = by_id.get(books.uuid_of(seen.request_id)) if seen.request_id else None
         if seen.is_whole:
             assert row is not None, f"{seen} was seen whole and not charged"
-            assert (row["cost"], row["outcome"]) == (price(seen.tokens), "completed"), seen
+            assert (row["cost_nanos"], row["outcome"]) == (price(seen.tokens), "completed"), seen
             assert row["upstream_request_id"] == seen.marker
         elif seen.marker not in called:
-            assert row is None or row["cost"] == 0, f"{seen} never reached the upstream and was charged"
+            assert row is None or row["cost_nanos"] == 0, f"{seen} never reached the upstream and was charged"
         elif row is not None:
-            assert 0 <= row["cost"] <= max(row["hold"], price(seen.tokens)), seen
-    charged = [row for row in rows if row["cost"]]
+            assert 0 <= row["cost_nanos"] <= max(row["hold_nanos"], price(seen.tokens)), seen
+    charged = [row for row in rows if row["cost_nanos"]]
     assert {row["upstream_request_id"] for row in charged if row["outcome"] != "interrupted"} <= called
     markers = [row["upstream_request_id"] for row in charged if row["upstream_request_id"]]
     assert len(markers) == len(set(markers)), "an upstream call was charged twice"
     assert storm.broken == []
     assert storm.checks > 5
-    books.prove(storm.site, customer, credit=credit, spent=sum(row["cost"] for row in rows))
+    books.prove(storm.site, customer, credit=credit, spent=sum(row["cost_nanos"] for row in rows))
     outcomes: dict[str, int] = {}
     for row in rows:
         outcomes[row["outcome"]] = outcomes.get(row["outcome"], 0) + 1

@@ -38,9 +38,10 @@ class Row:
 TABLE = [
     Row("health", EVERYBODY),
     Row("ready", EVERYBODY),
+    Row("metrics", EVERYBODY),
     Row("proxy:landing", EVERYBODY),
     Row("proxy:landing", dict.fromkeys(PEOPLE, 405), "post"),
-    Row("proxy:console", dict.fromkeys(PEOPLE, 302) | {OUTSIDER: 404, STAFF: 404}),
+    Row("proxy:console", dict.fromkeys(PEOPLE, 302)),
     Row("proxy:overview", MEMBERS),
     Row("accounts:key-list", MEMBERS),
     Row("accounts:key-create", KEY_MAKERS),

@@ -225,8 +225,9 @@ class Gateway:
             raise ModelNotFound(job.model)
         keys.authorize_model(key, job.model, route.model)
         if route.endpoints and endpoint.path not in route.endpoints:
+            served = ", ".join(sorted(route.endpoints))
             raise InvalidRequest(
-                f"The model {job.model!r} is not served on {endpoint.path}, but on {', '.join(sorted(route.endpoints))}",
+                f"The model {job.model!r} is not served on {endpoint.path}, but on {served}.",
                 param="model",
                 code="unsupported_model",
             )

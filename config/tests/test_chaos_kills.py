@@ -1,0 +1,128 @@
+"""Whoever saw a whole answer is charged exactly once, whatever was killed, and nothing else is (MONEY.md I5, I11-I13).
+
+A storm of clients runs while a worker is killed, PostgreSQL restarted, Redis emptied and stopped. Each test prints its
+seed; `CHAOS_SEED=…` runs that one again.
+"""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from config.tests import books, storm
+from config.tests.processes import Installation, Service, wait_for
+from config.tests.scripted import Upstream
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture
+def workers(site: Installation, storm_model: None) -> Iterator[Service]:
+    service = site.web(workers=2)
+    yield service
+    service.stop()
+
+
+def test_kill_9_of_web_workers_under_load(
+    site: Installation, workers: Service, storm_customer: dict[str, Any], upstream: Upstream, seed: int
+) -> None:
+    chance = random.Random(seed)
+    killed = []
+    with storm.Storm(site, workers, storm_customer["secret"], seed) as weather:
+        weather.wait_for_answers(20)
+        for _ in range(4):
+            time.sleep(chance.random() * 0.5)
+            wait_for(lambda: len(workers.workers()) == 2, timeout_s=15, what="the killed worker is replaced")
+            victim = chance.choice(workers.workers())
+            os.kill(victim, signal.SIGKILL)
+            killed.append(victim)
+            weather.wait_for_answers(15)
+        assert workers.process is not None
+        assert workers.process.poll() is None
+    assert len(set(killed)) == 4
+    storm.sweep(site)
+    print(storm.prove(weather, storm_customer, upstream, credit=storm.CREDIT))
+
+
+def test_postgresql_restarted_under_load(
+    site: Installation, workers: Service, storm_customer: dict[str, Any], upstream: Upstream, seed: int
+) -> None:
+    chance = random.Random(seed)
+    with storm.Storm(site, workers, storm_customer["secret"], seed) as weather:
+        weather.wait_for_answers(20)
+        for how in (signal.SIGQUIT, signal.SIGINT, signal.SIGQUIT):  # immediate, fast, immediate
+            time.sleep(chance.random() * 0.5)
+            site.postgres.restart(how)
+            weather.wait_for_answers(15)
+    statuses = {seen.status for seen in weather.seen if seen.status}
+    assert statuses <= {200, 503}
+    assert all(seen.retry_after for seen in weather.seen if seen.status == 503)
+    assert len(workers.workers()) == 2
+    storm.sweep(site)
+    print(storm.prove(weather, storm_customer, upstream, credit=storm.CREDIT))
+
+
+def test_postgresql_away_for_seconds_refuses_new_requests_and_lets_running_streams_go_on(
+    site: Installation, workers: Service, storm_customer: dict[str, Any], upstream: Upstream, seed: int
+) -> None:
+    with storm.Storm(site, workers, storm_customer["secret"], seed) as weather:
+        weather.wait_for_answers(20)
+        site.postgres.stop()
+        started = time.monotonic()
+        wait_for(
+            lambda: [seen for seen in weather.seen if seen.status == 503],
+            timeout_s=5,
+            what="a new request is answered 503 while PostgreSQL is away",
+        )
+        before = weather.whole_count()
+        time.sleep(2)
+        assert weather.whole_count() == before, "an answer was completed without a commit"
+        site.postgres.start()
+        weather.wait_for_answers(40)
+        assert time.monotonic() - started < 30
+    assert {seen.status for seen in weather.seen if seen.status} <= {200, 503}
+    storm.sweep(site)
+    print(storm.prove(weather, storm_customer, upstream, credit=storm.CREDIT))
+
+
+def test_redis_flushed_and_stopped_under_load_is_noticed_by_nobody(
+    site: Installation, workers: Service, storm_customer: dict[str, Any], upstream: Upstream, seed: int
+) -> None:
+    chance = random.Random(seed)
+    with storm.Storm(site, workers, storm_customer["secret"], seed) as weather:
+        weather.wait_for_answers(20)
+        for _ in range(5):
+            with redis.Redis.from_url(site.redis_url) as client:
+                client.flushall()
+            time.sleep(chance.random() * 0.3)
+        weather.wait_for_answers(20)
+        assert site.redis.process is not None
+        site.redis.process.send_signal(signal.SIGSTOP)
+        weather.wait_for_answers(20)
+        site.redis.process.send_signal(signal.SIGCONT)
+        weather.wait_for_answers(20)
+        site.redis.stop()
+        weather.wait_for_answers(40)
+        site.redis.start()
+        weather.wait_for_answers(40)
+    assert {seen.status for seen in weather.seen} == {200}
+    assert all(seen.is_whole for seen in weather.seen)
+    storm.sweep(site)
+    print(storm.prove(weather, storm_customer, upstream, credit=storm.CREDIT))
+
+
+def test_a_worker_told_to_stop_finishes_what_it_has_begun(
+    site: Installation, workers: Service, storm_customer: dict[str, Any], upstream: Upstream, seed: int
+) -> None:
+    """SIGTERM under load: every request that was accepted is answered whole or refused, and none stays held."""
+    with storm.Storm(site, workers, storm_customer["secret"], seed) as weather:
+        weather.wait_for_answers(20)
+        workers.stop()
+        time.sleep(0.2)
+    assert books.holds(site) == 0
+    print(storm.prove(weather, storm_customer, upstream, credit=storm.CREDIT))
