@@ -49,6 +49,7 @@ class Supervised:
         self.console = console
         self.log = LogFile(directory / "logs" / f"{service.name}.log")
         self.restarts = 0
+        self._is_up = False
         self._note = directory / "run" / f"{service.name}.json"
         self._note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._process: asyncio.subprocess.Process | None = None
@@ -111,6 +112,7 @@ class Supervised:
 
     async def _spawn(self) -> None:
         service = self.service
+        self._is_up = False
         if service.before is not None:
             await asyncio.to_thread(service.before)
         # A pipe of our own: asyncio's would make `wait` wait for helpers that keep it open.
@@ -149,7 +151,8 @@ class Supervised:
                     return
                 with contextlib.suppress(OSError, ValueError):  # the disk is full
                     self.log.write(line)
-                self.console.line_of(self.service.name, line)
+                if self._is_up or self.console.verbose:  # while it starts, its end is told with its last words
+                    self.console.line_of(self.service.name, line)
         finally:
             transport.close()
 
@@ -164,6 +167,7 @@ class Supervised:
                     f"it ended ({_described(process.returncode)}) before it was ready\n{self.log.tail()}"
                 )
             if self.service.is_ready is None or await self.service.is_ready():
+                self._is_up = True
                 return
             if time.monotonic() > deadline:
                 raise SandboxError(f"it is not ready after {self.service.ready_within_s:g} s\n{self.log.tail()}")

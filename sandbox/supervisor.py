@@ -212,9 +212,10 @@ class Supervisor:
         digest.update(str((ROOT / "staticfiles" / "staticfiles.json").exists()).encode())
         try:
             with psycopg.connect(self.env["DATABASE_URL"], connect_timeout=5) as connection:
+                exists = connection.execute("select to_regclass('django_migrations')").fetchone()
+                if exists is None or exists[0] is None:
+                    return ""
                 row = connection.execute("select count(*), max(applied) from django_migrations").fetchone()
-        except psycopg.errors.UndefinedTable:
-            return ""
         except psycopg.Error as error:
             raise SandboxError(f"DATABASE_URL: {str(error).strip().splitlines()[0]}") from None
         return f"{digest.hexdigest()} {row}"
