@@ -15,7 +15,7 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "usage.view": _EVERYBODY,
     "keys.view": _EVERYBODY,
     "keys.manage": frozenset({Role.DEVELOPER, Role.ADMIN, Role.OWNER}),
-    "budgets.manage": frozenset({Role.DEVELOPER, Role.ADMIN, Role.OWNER}),
+    "budgets.manage": frozenset({Role.ADMIN, Role.OWNER}),
     "billing.view": frozenset({Role.BILLING, Role.ADMIN, Role.OWNER}),
     "billing.manage": frozenset({Role.BILLING, Role.ADMIN, Role.OWNER}),
     "members.manage": frozenset({Role.ADMIN, Role.OWNER}),
