@@ -138,6 +138,15 @@ CELERY_TASK_TIME_LIMIT = 600
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
+# A task that found no worker in time is dropped: the next one does its work.
+CELERY_BEAT_SCHEDULE = {
+    "settle": {"task": "billing.tasks.settle", "schedule": 5.0, "options": {"expires": 5}},
+    "reap": {"task": "billing.tasks.reap", "schedule": 30.0, "options": {"expires": 30}},
+    "reconcile": {"task": "billing.tasks.reconcile", "schedule": 3600.0, "options": {"expires": 1800}},
+    "tidy": {"task": "billing.tasks.tidy", "schedule": 6 * 3600.0, "options": {"expires": 3600}},
+}
+# A worker that PostgreSQL has not heard of for so long is dead: its requests are settled at their last checkpoint.
+REAPER_WORKER_TIMEOUT_S = env_int("REAPER_WORKER_TIMEOUT_S", 600, minimum=1)
 
 # ---------------------------------------------------------------- People
 AUTH_USER_MODEL = "accounts.User"
@@ -209,6 +218,7 @@ USE_I18N = True
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = BASE_DIR / "staticfiles"
+WHITENOISE_AUTOREFRESH = WHITENOISE_USE_FINDERS = DEBUG
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {
