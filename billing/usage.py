@@ -100,7 +100,7 @@ def today(organization: Organization) -> Figures:
     day = datetime.now(ZoneInfo(organization.timezone)).date()
     sums = _matching(organization, Filter(first_day=day)).aggregate(
         requests=Count("*"),
-        failed=Count("*", filter=Q(outcome__in=FAILED)),
+        failed=Count("request_id", filter=Q(outcome__in=FAILED)),
         input_tokens=Coalesce(Sum("input_tokens"), 0, output_field=models.BigIntegerField()),
         output_tokens=Coalesce(Sum("output_tokens"), 0, output_field=models.BigIntegerField()),
         cost_nanos=Coalesce(Sum("cost_nanos"), 0, output_field=models.BigIntegerField()),

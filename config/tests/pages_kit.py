@@ -45,7 +45,7 @@ def cast() -> Cast:
 
 
 def person(name: str, **fields: Any) -> User:
-    return User.objects.create_user(f"{name}-{secrets.token_hex(4)}@example.com", "copper-pine-42", **fields)
+    return User.objects.create_user(f"{name}-{secrets.token_hex(4)}@example.com", **fields)
 
 
 def key_of(organization: Organization, name: str = "server", **fields: Any) -> ApiKey:

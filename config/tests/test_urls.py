@@ -75,7 +75,7 @@ def _address(name: str, cast: Cast) -> str:
         return reverse(name, args=[slug, pages_kit.key_of(cast.organization).public_id])
     if name == "billing:request-detail":
         return reverse(name, args=[slug, pages_kit.request_of(pages_kit.key_of(cast.organization)).request_id])
-    if name in {"health", "ready", "proxy:landing", "proxy:console"}:
+    if ":" not in name or name in {"proxy:landing", "proxy:console"}:
         return reverse(name)
     return reverse(name, args=[slug])
 
