@@ -1,0 +1,161 @@
+"""The questions that reconciliation asks the books, as SQL."""
+# ruff: noqa: S608 - built from names of our own
+
+from dataclasses import dataclass
+
+ROLLUP_KEY = "organization_id, hour, key_id, end_user, model, endpoint"
+_TOKENS = (
+    "input_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "audio_input_tokens",
+    "audio_output_tokens",
+    "image_input_tokens",
+    "image_output_tokens",
+)
+ROLLED = f"""
+    SELECT organization_id, date_trunc('hour', created_at, 'UTC') AS hour, key_id, end_user, model, endpoint,
+        count(*) FILTER (WHERE outcome <> 'adjustment') AS requests,
+        count(*) FILTER (WHERE outcome NOT IN ('completed', 'client_closed', 'adjustment')) AS errors,
+        {", ".join(f"sum({name}) AS {name}" for name in _TOKENS)},
+        sum(cost_nanos) AS cost_nanos, coalesce(sum(upstream_cost_nanos), 0) AS upstream_cost_nanos,
+        sum(latency_ms) AS latency_ms_sum, coalesce(sum(ttft_ms), 0) AS ttft_ms_sum, count(ttft_ms) AS ttft_count
+    FROM billing_usagerecord WHERE settled_at IS NOT NULL
+"""
+FIGURES = ["requests", "errors", *_TOKENS, "cost_nanos", "upstream_cost_nanos", "latency_ms_sum", "ttft_ms_sum"]
+FIGURES.append("ttft_count")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A question to the books. `sql` gives (subject, expected, actual) of what is wrong; `repair` takes the subject."""
+
+    name: str
+    sql: str
+    repair: str = ""
+    is_of_account: bool = False
+
+
+_POSTED = "(SELECT coalesce(sum(t.amount), 0) FROM billing_transfer t WHERE t.credit_id = a.id)"
+_POSTED += " - (SELECT coalesce(sum(t.amount), 0) FROM billing_transfer t WHERE t.debit_id = a.id)"
+_AVAILABLE = "a.posted + a.credit_limit - a.unsettled - a.held"
+
+CHECKS = [
+    Check("zero_sum", "SELECT 'all accounts', 0, sum(posted) FROM billing_account HAVING sum(posted) <> 0"),
+    Check(
+        "posted",
+        """WITH moves AS (SELECT credit_id AS id, amount FROM billing_transfer
+                          UNION ALL SELECT debit_id, -amount FROM billing_transfer),
+                sums AS (SELECT id, sum(amount) AS total FROM moves GROUP BY id)
+           SELECT a.id, coalesce(s.total, 0), a.posted FROM billing_account a LEFT JOIN sums s ON s.id = a.id
+           WHERE a.posted <> coalesce(s.total, 0)""",
+        f"UPDATE billing_account a SET posted = {_POSTED}, version = version + 1 WHERE id = %s",
+        is_of_account=True,
+    ),
+    Check(
+        "unsettled",
+        """WITH sums AS (SELECT account_id, sum(cost_nanos) AS total FROM billing_usagerecord
+                         WHERE settled_at IS NULL GROUP BY 1)
+           SELECT a.id, coalesce(s.total, 0), a.unsettled FROM billing_account a LEFT JOIN sums s ON s.account_id = a.id
+           WHERE a.unsettled <> coalesce(s.total, 0)""",
+        """UPDATE billing_account a SET version = version + 1, unsettled = (
+               SELECT coalesce(sum(u.cost_nanos), 0) FROM billing_usagerecord u
+               WHERE u.account_id = a.id AND u.settled_at IS NULL) WHERE id = %s""",
+        is_of_account=True,
+    ),
+    Check(
+        "held",
+        """WITH sums AS (SELECT account_id, sum(amount) AS total FROM billing_hold GROUP BY 1)
+           SELECT a.id, coalesce(s.total, 0), a.held FROM billing_account a LEFT JOIN sums s ON s.account_id = a.id
+           WHERE a.held <> coalesce(s.total, 0)""",
+        """UPDATE billing_account a SET version = version + 1, held = (
+               SELECT coalesce(sum(h.amount), 0) FROM billing_hold h WHERE h.account_id = a.id) WHERE id = %s""",
+        is_of_account=True,
+    ),
+    Check(
+        "overdrawn_reason",
+        f"""SELECT a.id, CASE WHEN {_AVAILABLE} < 0 THEN 'a reason' ELSE 'none' END,
+                   coalesce(a.overdrawn_reason, 'none')
+            FROM billing_account a
+            WHERE a.kind = 'customer' AND ({_AVAILABLE} < 0) <> (a.overdrawn_reason IS NOT NULL)""",
+        f"""UPDATE billing_account a SET version = version + 1,
+                overdrawn_reason = CASE WHEN {_AVAILABLE} < 0 THEN 'found_by_reconcile' END WHERE id = %s""",
+        is_of_account=True,
+    ),
+    Check(
+        "budget_held",
+        """WITH sums AS (SELECT i AS id, sum(h.amount) AS cost, sum(h.tokens) AS tokens
+                         FROM billing_hold h, unnest(h.budget_ids) i GROUP BY 1)
+           SELECT b.id, coalesce(s.cost, 0) || ' n$ ' || coalesce(s.tokens, 0),
+                  b.held_cost_nanos || ' n$ ' || b.held_tokens
+           FROM billing_budget b LEFT JOIN sums s ON s.id = b.id
+           WHERE (b.held_cost_nanos, b.held_tokens) <> (coalesce(s.cost, 0), coalesce(s.tokens, 0))""",
+        """UPDATE billing_budget b SET (held_cost_nanos, held_tokens) = (
+               SELECT coalesce(sum(h.amount), 0), coalesce(sum(h.tokens), 0) FROM billing_hold h
+               WHERE h.organization_id = b.organization_id AND b.id = ANY(h.budget_ids)) WHERE id = %s""",
+    ),
+    Check(
+        "budget_used",
+        """SELECT b.id, b.carried_cost_nanos + s.cost || ' n$ ' || b.carried_tokens + s.tokens,
+                  b.used_cost_nanos || ' n$ ' || b.used_tokens
+           FROM billing_budget b CROSS JOIN LATERAL (
+               SELECT coalesce(sum(u.cost_nanos), 0) AS cost,
+                      coalesce(sum(u.input_tokens + u.output_tokens), 0) AS tokens
+               FROM billing_usagerecord u WHERE u.organization_id = b.organization_id
+                 AND u.created_at >= b.period_started_at AND b.id = ANY(u.budget_ids)) s
+           WHERE (b.used_cost_nanos, b.used_tokens) <> (b.carried_cost_nanos + s.cost, b.carried_tokens + s.tokens)""",
+        """UPDATE billing_budget b SET (used_cost_nanos, used_tokens) = (
+               SELECT b.carried_cost_nanos + coalesce(sum(u.cost_nanos), 0),
+                      b.carried_tokens + coalesce(sum(u.input_tokens + u.output_tokens), 0)
+               FROM billing_usagerecord u WHERE u.organization_id = b.organization_id
+                 AND u.created_at >= b.period_started_at AND b.id = ANY(u.budget_ids)) WHERE id = %s""",
+    ),
+    Check(
+        "usage_transfers",
+        """WITH sums AS (SELECT transfer_id, account_id, sum(cost_nanos) AS total FROM billing_usagerecord
+                         WHERE transfer_id IS NOT NULL GROUP BY 1, 2)
+           SELECT coalesce(t.id, s.transfer_id), coalesce(s.total, 0), coalesce(t.amount, 0)
+           FROM (SELECT * FROM billing_transfer WHERE kind = 'usage') t
+           FULL JOIN sums s ON s.transfer_id = t.id AND s.account_id = t.debit_id
+           WHERE coalesce(t.amount, 0) <> coalesce(s.total, 0)""",
+    ),
+    Check(
+        "settled_rows",
+        """SELECT request_id, 'a transfer', 'none' FROM billing_usagerecord
+           WHERE settled_at IS NOT NULL AND cost_nanos > 0 AND transfer_id IS NULL""",
+    ),
+    Check(
+        "rollups",
+        f"""WITH rows AS ({ROLLED} GROUP BY 1, 2, 3, 4, 5, 6)
+            SELECT DISTINCT coalesce(r.organization_id, s.organization_id) || ' ' || coalesce(r.hour, s.hour)::text,
+                   'its usage records', 'a rollup that differs'
+            FROM billing_usagerollup r FULL JOIN rows s
+              ON r.organization_id = s.organization_id AND r.hour = s.hour
+             AND coalesce(r.key_id, 0) = coalesce(s.key_id, 0)
+             AND r.end_user = s.end_user AND r.model = s.model AND r.endpoint = s.endpoint
+            WHERE ({", ".join(f"r.{name}" for name in FIGURES)})
+                IS DISTINCT FROM ({", ".join(f"s.{name}" for name in FIGURES)})""",
+    ),
+    Check(
+        "orphan_rows",
+        """SELECT o.what || ' ' || o.request_id, 'account ' || o.account_id, 'none of its organization' FROM (
+               SELECT 'hold' AS what, h.request_id, h.account_id, h.organization_id FROM billing_hold h
+               UNION ALL SELECT 'usage record', u.request_id, u.account_id, u.organization_id
+               FROM billing_usagerecord u) o
+           LEFT JOIN billing_account a ON a.id = o.account_id AND a.organization_id = o.organization_id
+           WHERE a.id IS NULL""",
+    ),
+    Check(
+        "dead_workers_holds",
+        """SELECT 'holds', 0, count(*) FROM billing_hold h LEFT JOIN billing_worker w ON w.id = h.worker
+           WHERE coalesce(w.stopped_at, w.seen_at, h.created_at) < clock_timestamp() - %(overdue)s::interval
+           HAVING count(*) > 0""",
+    ),
+    Check(
+        "dead_letters",
+        "SELECT 'unresolved', 0, count(*) FROM billing_deadletter WHERE resolved_at IS NULL HAVING count(*) > 0",
+    ),
+]
+NAMES = [check.name for check in CHECKS]

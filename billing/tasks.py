@@ -1,0 +1,43 @@
+"""What Celery does for the books. Every task may run twice, at any time, and be killed anywhere."""
+
+import structlog
+from celery import shared_task
+from django.db import connection
+
+from billing import ledger, reaper, reconciliation, settlement
+
+log = structlog.get_logger(__name__)
+
+PARTITIONS_AHEAD = 3
+
+
+@shared_task
+def settle() -> None:
+    """Turn usage records into transfers and rollups."""
+    settlement.settle_all()
+
+
+@shared_task
+def reap() -> None:
+    """End the holds of workers that died."""
+    reaper.reap()
+
+
+@shared_task
+def reconcile() -> None:
+    """Prove the books; freeze the accounts that drift. `books_drift` in the log is what pages."""
+    for account in reconciliation.drifting_accounts(reconciliation.check()):
+        ledger.freeze(account=account, reason="drift found by reconciliation")
+
+
+@shared_task
+def tidy() -> None:
+    """Make the coming months' partitions; forget old idempotency keys and workers."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT billing_ensure_partitions(%s)", [PARTITIONS_AHEAD])
+        cursor.execute(
+            "DELETE FROM billing_idempotencykey i WHERE i.created_at < clock_timestamp() - interval '24 hours' "
+            "AND NOT EXISTS (SELECT FROM billing_hold h WHERE h.request_id = i.request_id)"
+        )
+        forgotten = cursor.rowcount
+    log.info("tidied", idempotency_keys=forgotten, workers=reaper.forget_workers())
