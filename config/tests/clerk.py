@@ -25,7 +25,7 @@ from django.db import connections
 
 from accounts import keys, organizations
 from accounts.models import ApiKey, Organization
-from billing import ledger, rates, reconciliation, settlement
+from billing import ledger, rates, reaper, reconciliation, settlement
 from proxy import providers
 from proxy.models import Model, Provider
 
@@ -91,7 +91,7 @@ def settle() -> None:
 
 def reap(*, dead_after_s: float) -> int:
     """Settle the holds of workers that were silent for so long, as Celery does."""
-    return settlement.reap(dead_after=timedelta(seconds=dead_after_s))
+    return reaper.reap(dead_after=timedelta(seconds=dead_after_s))
 
 
 def reconcile() -> dict[str, Any]:

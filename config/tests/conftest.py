@@ -2,13 +2,13 @@
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
 
 from config.tests import storm
-from config.tests.processes import Installation, Service, showing_logs
+from config.tests.processes import Installation, Service
 from config.tests.scripted import Upstream
 
 
@@ -20,10 +20,18 @@ def installation() -> Iterator[Installation]:
 
 
 @pytest.fixture
-def site(installation: Installation) -> Iterator[Installation]:
-    """The shared installation; a failing test shows the logs of its processes."""
-    with showing_logs(installation):
-        yield installation
+def site(installation: Installation) -> Installation:
+    """The shared installation; with a failed test the end of each of its logs is shown."""
+    return installation
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    site = getattr(item, "funcargs", {}).get("installation")
+    if report.failed and isinstance(site, Installation):
+        report.sections += [(f"log of {service.name}", service.last_words()) for service in site.services]
+    return report
 
 
 @pytest.fixture(scope="session")

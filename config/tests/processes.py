@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -325,14 +325,3 @@ class Installation:
         self.redis.destroy()
         self.postgres.destroy()
         shutil.rmtree(self.home, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def showing_logs(installation: Installation) -> Iterator[None]:
-    """On failure, print the end of every service's log, which pytest shows with the failed test."""
-    try:
-        yield
-    except BaseException:
-        for service in installation.services:
-            print(f"----- {service.name} ({service.log.name})\n{service.last_words()}")
-        raise
