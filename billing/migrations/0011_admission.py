@@ -118,14 +118,16 @@ BEGIN
                     THEN 'id_taken'
                 WHEN k.id IS NULL OR k.revoked_at <= moment OR k.expires_at <= moment THEN 'key_revoked'
                 WHEN a.id IS NULL OR a.status <> 0 OR o.status <> 'active' THEN 'account_frozen'
-                WHEN row_number() OVER (PARTITION BY x.request_id ORDER BY x.n) > 1 THEN 'repeat'
+                WHEN x.seen > 1 THEN 'repeat'
                 ELSE 'new' END,
             0, NULL, x.n)::billing_hold_request ORDER BY x.n),
         count(DISTINCT x.request_id) < count(*)
     INTO requests, has_repeats
-    FROM unnest(requests) WITH ORDINALITY AS x (
-        request_id, account_id, organization_id, key_id, amount, tokens, model, endpoint, price_version, deployment,
-        end_user, run_id, stream, budget_ids, reason, affordable, rule, unset, n)
+    FROM (
+        SELECT y.*, row_number() OVER (PARTITION BY y.request_id ORDER BY y.n) AS seen
+        FROM unnest(requests) WITH ORDINALITY AS y (
+            request_id, account_id, organization_id, key_id, amount, tokens, model, endpoint, price_version, deployment,
+            end_user, run_id, stream, budget_ids, reason, affordable, rule, unset, n)) x
     CROSS JOIN LATERAL (SELECT left(coalesce(x.end_user, ''), 256) AS end_user,
                                left(coalesce(x.run_id, ''), 256) AS run_id) e
     LEFT JOIN billing_hold h ON h.request_id = x.request_id

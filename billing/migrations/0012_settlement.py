@@ -75,7 +75,7 @@ BEGIN
             coalesce(c.output_tokens, 0), coalesce(c.reasoning_tokens, 0), coalesce(c.audio_input_tokens, 0),
             coalesce(c.audio_output_tokens, 0), coalesce(c.image_input_tokens, 0), coalesce(c.image_output_tokens, 0),
             moment, coalesce(c.price_version, 0), coalesce(c.status_code, 0),
-            least(coalesce(c.latency_ms, 0), 2147483647), least(c.ttft_ms, 2147483647), coalesce(c.stream, false),
+            least(coalesce(c.latency_ms, 0), 2147483647), CASE WHEN c.ttft_ms IS NOT NULL THEN least(c.ttft_ms, 2147483647) END, coalesce(c.stream, false),
             coalesce(c.estimated, false), left(c.model, 200), left(c.endpoint, 100), left(c.outcome, 40),
             left(coalesce(c.provider, ''), 100), left(coalesce(c.deployment, ''), 200),
             left(coalesce(c.end_user, ''), 256), left(coalesce(c.run_id, ''), 256),
