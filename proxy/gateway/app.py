@@ -25,6 +25,7 @@ from proxy.gateway.errors import (
     ModelNotFound,
     Unavailable,
     UnknownUrl,
+    UnsupportedValue,
 )
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.keys import Keyring
@@ -234,6 +235,10 @@ class Gateway:
         if route.rate is None:
             raise InvalidRequest(
                 f"The model {job.model!r} has no price yet and cannot be used.", param="model", code="model_not_priced"
+            )
+        if not route.rate.has_tier(job.tier):
+            raise UnsupportedValue(
+                f"The model {job.model!r} has no price for the service tier {job.tier!r}.", param="service_tier"
             )
         return Exchange(
             request_id=request_id,

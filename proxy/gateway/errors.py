@@ -198,7 +198,6 @@ class InsufficientQuota(GatewayError):
     status = 429
     type = "insufficient_quota"
     code = "insufficient_quota"
-    headers = (("x-should-retry", "false"),)
 
     def __init__(self, message: str, *, top_up_url: str) -> None:
         super().__init__(message)

@@ -28,9 +28,6 @@ from proxy.gateway.snapshots import Deployment, Key, Route
 
 log = structlog.get_logger(__name__)
 
-# The tiers that an answer may name though the request did not; priced by the answer (OpenAI, "service_tier").
-_TIER_OF_ANSWER = {"auto": "default", "standard": "default", "fast": "priority"}
-
 
 @dataclass(slots=True)
 class Exchange:
@@ -160,15 +157,15 @@ def capture_of(
 
 
 def price(usage: pricing.Usage, rate: pricing.Rate, tier: str) -> int:
-    """The cost in nano-dollars. A kind of token without a price of its own is charged as text: never as nothing."""
+    """The cost in nano-dollars. What has no price of its own costs as much as the dearest kind that has."""
     try:
         return pricing.cost(usage, rate, tier)
     except pricing.Unpriced as error:
         log.error("usage_unpriced", model=error.model, unit=error.unit)
-        return pricing.cost(usage.as_text(), rate, "default")
+        known_tier = tier if rate.has_tier(tier) else "default"
+        return pricing.worst_case(usage.input_tokens, usage.output_tokens, rate, known_tier)
 
 
 def tier_of(exchange: Exchange, answered: str | None) -> str:
-    """The tier to price by: the answer's, else the request's."""
-    tier = answered or exchange.job.tier
-    return _TIER_OF_ANSWER.get(tier, tier)
+    """The tier to price by: the answer's if it has a price, else the request's."""
+    return answered if answered and exchange.rate.has_tier(answered) else exchange.job.tier

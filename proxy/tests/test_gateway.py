@@ -7,12 +7,14 @@ from ipaddress import ip_network
 import orjson
 import pytest
 
+from billing.pricing import Prices
 from billing.teller import Refused
 from proxy.tests.kit import (
     CUT,
     DEPLOYMENT,
     DONE,
     KEY,
+    RATE,
     ROUTE,
     Kit,
     Script,
@@ -163,6 +165,29 @@ async def test_a_model_without_a_price_is_refused():
     kit = Kit(OK, routes=(replace(ROUTE, rate=None),))
     assert_openai_error(await kit.call(body=chat()), 400, "model_not_priced")
     assert kit.client.requests == []
+
+
+async def test_a_service_tier_without_a_price_is_refused():
+    kit = Kit(OK)
+    assert_openai_error(await kit.call(body=chat(service_tier="flex")), 400, "unsupported_value")
+    assert kit.client.requests == []
+
+
+async def test_the_answers_tier_prices_the_request():
+    flex = Prices(input=500_000_000, output=1_000_000_000)
+    kit = Kit(
+        Script([answer(usage()).replace(b'"id"', b'"service_tier":"flex","id"', 1)]),
+        routes=(replace(ROUTE, rate=replace(RATE, tiers={"flex": flex})),),
+    )
+    await kit.call(body=chat(service_tier="auto"))
+    assert kit.teller.captures[0].cost == 10 * 500 + 5 * 1_000
+
+
+async def test_what_has_no_price_is_charged_as_the_dearest_kind():
+    spoken = usage(completion_tokens_details={"audio_tokens": 5})
+    kit = Kit(Script([answer(spoken)]))
+    await kit.call(body=chat())
+    assert kit.teller.captures[0].cost == 20_000
 
 
 async def test_a_model_is_refused_on_an_endpoint_that_it_does_not_serve():
