@@ -43,11 +43,14 @@ CREATE FUNCTION accounts_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'insufficient_privilege';
 END $$;
-CREATE TRIGGER accounts_auditentry_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON accounts_auditentry
+CREATE TRIGGER accounts_refuse_change BEFORE UPDATE OR DELETE ON accounts_auditentry
+    FOR EACH STATEMENT EXECUTE FUNCTION accounts_refuse_change();
+CREATE TRIGGER accounts_refuse_truncate BEFORE TRUNCATE ON accounts_auditentry
     FOR EACH STATEMENT EXECUTE FUNCTION accounts_refuse_change();
 """
 NOT_APPEND_ONLY = """
-DROP TRIGGER accounts_auditentry_append_only ON accounts_auditentry;
+DROP TRIGGER accounts_refuse_truncate ON accounts_auditentry;
+DROP TRIGGER accounts_refuse_change ON accounts_auditentry;
 DROP FUNCTION accounts_refuse_change();
 """
 
