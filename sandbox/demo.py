@@ -73,12 +73,14 @@ def _provider(url: str, key: str) -> Provider:
 
 
 def _serve(provider: Provider) -> None:
-    real = Deployment.objects.filter(model=models.OuterRef("pk"), is_enabled=True).exclude(provider=provider)
+    real = Deployment.objects.filter(is_enabled=True, provider__is_enabled=True).exclude(provider=provider)
+    real = real.filter(model=models.OuterRef("pk"))
     offered = Model.objects.listed().annotate(is_real=models.Exists(real))
     candidates = [model for model in offered if set(model.endpoints).intersection(ENDPOINTS)]
     providers.serve(provider=provider, models=[model for model in candidates if not model.is_real], priority=100)
-    taken_over = provider.deployments.filter(model__in=[model.pk for model in candidates if model.is_real])
-    providers.set_enabled(rows=taken_over, is_enabled=False)
+    for is_real in (True, False):
+        rows = provider.deployments.filter(model__in=[model.pk for model in candidates if model.is_real is is_real])
+        providers.set_enabled(rows=rows, is_enabled=not is_real)
 
 
 def _works(secret: str) -> bool:

@@ -40,6 +40,8 @@ PYTHON = sys.executable
 DEMO_EMAIL = "demo@example.com"
 # What preparation depends on: when none of it changed, a second start skips it.
 _PREPARED_FROM = ("*/migrations/*.py", "billing/catalogue/*", "static/**/*", "sandbox/demo.py", "sandbox/prepare.py")
+# And the settings that the providers and prices are made from, or the demo.
+_PREPARED_BY = ("UPSTREAM_", "OPENAI_", "CLOUDFLARE_", "MODEL_PRICING", "DEPLOYMENT_MODE", "SANDBOX_", "DEMO_", "DEBUG")
 _STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -204,7 +206,8 @@ class Supervisor:
 
     def _stamp(self) -> str:
         """What was prepared: the sources, and this database's migrations; "" when the database has none."""
-        digest = hashlib.sha256(self.env["SITE_URL"].encode() + self.env["SANDBOX_URL"].encode())
+        told = {name: value for name, value in self.env.items() if name.startswith(_PREPARED_BY)}
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
         for pattern in _PREPARED_FROM:
             for path in sorted(ROOT.glob(pattern)):
                 if path.is_file():
