@@ -95,9 +95,10 @@ DECLARE
     moment timestamptz;
     answer json;
 BEGIN
-    SELECT array_agg(x), array_agg(DISTINCT x.account_id), array_agg(DISTINCT x.organization_id)
-        INTO requests, account_ids, organization_ids
-        FROM json_populate_recordset(NULL::billing_hold_request, batch) x;
+    -- A statement of its own: DISTINCT beside it would sort the rows, and the order of arrival be lost.
+    requests := ARRAY(SELECT x FROM json_populate_recordset(NULL::billing_hold_request, batch) x);
+    SELECT array_agg(DISTINCT x.account_id), array_agg(DISTINCT x.organization_id)
+        INTO account_ids, organization_ids FROM unnest(requests) x;
     PERFORM 1 FROM billing_account a WHERE a.id = ANY(account_ids) ORDER BY a.id FOR NO KEY UPDATE;
     moment := clock_timestamp();
     has_budgets := EXISTS (SELECT FROM billing_budget b WHERE b.organization_id = ANY(organization_ids));
@@ -121,7 +122,7 @@ BEGIN
                 WHEN x.seen > 1 THEN 'repeat'
                 ELSE 'new' END,
             0, NULL, x.n)::billing_hold_request ORDER BY x.n),
-        count(DISTINCT x.request_id) < count(*)
+        coalesce(bool_or(x.nth > 1), false)
     INTO requests, has_repeats
     FROM (
         SELECT y.*, row_number() OVER (PARTITION BY y.request_id ORDER BY y.n) AS seen
