@@ -31,12 +31,6 @@ def load(*, password: str, provider_url: str, provider_key: str, secrets_path: P
     with transaction.atomic():
         user = _user(password)
         organization = _organization(user)
-        ledger.grant(
-            organization=organization,
-            amount=CREDITS * NANOS_PER_CREDIT,
-            reason="Demo credit",
-            idempotency_key=f"demo:{organization.public_id}",
-        )
         _serve(_provider(provider_url, provider_key))
         kept = json.loads(secrets_path.read_text())
         if not _works(kept.get("demo_api_key", "")):
@@ -56,8 +50,16 @@ def _user(password: str) -> User:
 
 
 def _organization(user: User) -> Organization:
-    found = user.organizations.order_by("pk").first()
-    return found or organizations.create(name="Demo", slug="demo", owner=user)
+    organization = user.organizations.order_by("pk").first()
+    if organization is None:
+        organization = organizations.create(name="Demo", slug="demo", owner=user)
+        ledger.grant(
+            organization=organization,
+            amount=CREDITS * NANOS_PER_CREDIT,
+            reason="Demo credit",
+            idempotency_key=f"demo:{organization.public_id}",
+        )
+    return organization
 
 
 def _provider(url: str, key: str) -> Provider:
