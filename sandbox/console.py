@@ -16,6 +16,7 @@ _COLOURS = {
     "beat": 36,
 }
 _TROUBLE = re.compile(rb"\b(ERROR|CRITICAL|FATAL|PANIC)\b|\[(error|critical)\s*\]|^Traceback ")
+_PAINT = re.compile(rb"\x1b\[[0-9;]*m")
 _ROTATE_BYTES = 10 * 1024 * 1024
 
 
@@ -45,6 +46,11 @@ class Console:
     def _painted(self, name: str) -> str:
         padded = f"{name:9}"
         return f"\033[{_COLOURS.get(name, 37)}m{padded}\033[0m" if self.is_coloured else padded
+
+
+def unpainted(line: bytes) -> bytes:
+    """The line without terminal colours, for files and for our own patterns."""
+    return _PAINT.sub(b"", line) if b"\x1b" in line else line
 
 
 class LogFile:

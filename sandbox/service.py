@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from sandbox.console import Console, LogFile
+from sandbox.console import Console, LogFile, unpainted
 from sandbox.processes import SandboxError, child_setup, write_private
 
 _BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -149,6 +149,7 @@ class Supervised:
                     continue
                 if not line:
                     return
+                line = unpainted(line)
                 with contextlib.suppress(OSError, ValueError):  # the disk is full
                     self.log.write(line)
                 if self._is_up or self.console.verbose:  # while it starts, its end is told with its last words

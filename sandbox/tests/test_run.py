@@ -21,17 +21,7 @@ from sandbox.service import birth
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("run"), pytest.mark.timeout(600)]
-NOT_OURS = (
-    "DATABASE_URL",
-    "REDIS_URL",
-    "SECRET_KEY",
-    "DEBUG",
-    "DB_POOL",
-    "SITE_URL",
-    "ALLOWED_HOSTS",
-    "EMAIL",
-    "PYTEST",
-)
+NOT_OURS = "DATABASE_URL REDIS_URL SECRET_KEY DEBUG DB_POOL SITE_URL ALLOWED_HOSTS EMAIL PYTEST"
 
 
 class Installation:
@@ -45,7 +35,7 @@ class Installation:
         self.process: subprocess.Popen[bytes] | None = None
 
     def env(self, **more: str) -> dict[str, str]:
-        own = {name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)}
+        own = {name: value for name, value in os.environ.items() if not name.startswith(tuple(NOT_OURS.split()))}
         return {**own, "DATA_DIR": str(self.directory), "PORT": str(self.port), **more}
 
     def command(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:

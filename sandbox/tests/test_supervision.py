@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.console import Console, LogFile
+from sandbox.console import Console, LogFile, unpainted
 from sandbox.processes import SandboxError
 from sandbox.service import Service, Supervised, birth, bury
 
@@ -141,7 +141,7 @@ def test_a_log_is_rotated(tmp_path, monkeypatch):
 def test_the_console_shows_trouble_and_survives_a_closed_terminal(capsys, monkeypatch):
     console = Console()
     console.line_of("web", b"all is well\n")
-    console.line_of("web", b"2026-11-20 [error    ] something broke\n")
+    console.line_of("web", unpainted(b"2026-11-20 [\x1b[31m\x1b[1merror    \x1b[0m] something broke\n"))
     shown = capsys.readouterr().out
     assert "something broke" in shown
     assert "all is well" not in shown
