@@ -122,7 +122,7 @@ BEGIN
                 WHEN x.seen > 1 THEN 'repeat'
                 ELSE 'new' END,
             0, NULL, x.n)::billing_hold_request ORDER BY x.n),
-        coalesce(bool_or(x.nth > 1), false)
+        coalesce(bool_or(x.seen > 1), false)
     INTO requests, has_repeats
     FROM (
         SELECT y.*, row_number() OVER (PARTITION BY y.request_id ORDER BY y.n) AS seen
