@@ -119,11 +119,13 @@ class Service:
         self.process = None
 
     def kill(self) -> None:
-        """`kill -9` of the whole process group, as when a machine loses power."""
-        assert self.process is not None
+        """`kill -9` of the whole process group, as when a machine loses power. May be called twice."""
+        if self.process is None:
+            return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
+        self.process = None
 
     def workers(self) -> list[int]:
         """The processes that serve: the children of uvicorn's supervisor (its resource tracker left out)."""
@@ -321,7 +323,7 @@ class Installation:
             self._clerk.close()
             self._clerk = None
         for service in reversed(self.services):
-            service.stop()
+            service.kill()
         self.redis.destroy()
         self.postgres.destroy()
         shutil.rmtree(self.home, ignore_errors=True)

@@ -71,10 +71,10 @@ def test_a_stream_and_embeddings(site: Installation, sdk: OpenAI, record: dict[s
 def test_a_fault_after_the_third_word_ends_the_stream_with_an_error_and_charges_what_came(
     site: Installation, sdk: OpenAI, record: dict[str, Any]
 ) -> None:
-    heard = []
+    heard: list[str] = []
+    stream = ask(sdk, "[[words=20; reset=4]]", stream=True)
     with pytest.raises(openai.APIError) as caught:
-        for chunk in ask(sdk, "[[words=20; reset=4]]", stream=True):
-            heard.append(chunk.choices[0].delta.content or "")
+        heard.extend(chunk.choices[0].delta.content or "" for chunk in stream)
     assert caught.value.code == "upstream_error"
     assert "".join(heard).strip()
     (row,) = books.usage(site, record["id"])
