@@ -13,6 +13,8 @@ from proxy.gateway.sse import DONE, Frame, Splitter, frames
 from proxy.gateway.tokens import count
 
 _NULL_USAGE = (b',"usage":null', b', "usage": null')
+# An event without any of these is none of our business.
+_MARKERS = (b'"usage"', b"[DONE]", b'"error"')
 # Unread text above this is counted and dropped, so that a stream of any length takes bounded memory.
 _KEEP_BYTES = 256 * 1024
 
@@ -77,8 +79,12 @@ class StreamMeter:
         if b'"usage"' in block and self._hides_usage:
             for null in _NULL_USAGE:
                 block = block.replace(null, b"")
-        if b'"usage"' in block or b"[DONE]" in block or b'"error"' in block:
-            block = b"".join(self._inspect(frame) for frame in frames(block))
+        marked = [found for marker in _MARKERS if (found := block.find(marker)) >= 0]
+        if marked:
+            # What lies before the first event with a marker needs no look.
+            before = -1 if b"\r" in block else block.rfind(b"\n\n", 0, min(marked))
+            start = before + 2 if before >= 0 else 0
+            block = block[:start] + b"".join(self._inspect(frame) for frame in frames(block[start:]))
         self._keep(block)
         self.relayed_bytes += len(block)
         return block
