@@ -8,7 +8,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --frozen --no-sync
 # Settings for checks that look at the code alone; none of it is used to serve anything.
 CHECK_ENV := env -u DEBUG SECRET_KEY=only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGH \
-	SITE_URL=https://tuppence.example DATABASE_URL=postgres://checks@127.0.0.1:1/checks REDIS_URL= DB_POOL_SIZE=0
+	SITE_URL=https://tuppence.example EMAIL_URL=smtp://mail.tuppence.example DATABASE_URL=postgres://checks@127.0.0.1:1/checks REDIS_URL= DB_POOL_SIZE=0
 
 .PHONY: help run test screenshots lint format bench install clean
 
