@@ -128,11 +128,12 @@ class Service:
         self.process = None
 
     def workers(self) -> list[int]:
-        """The processes that serve: the children of uvicorn's supervisor (its resource tracker left out)."""
+        """The processes that serve: the children of uvicorn's supervisor, without its resource tracker and the dead."""
         pids = []
         for pid in processes_below(self.pid)[1:]:
             with contextlib.suppress(OSError):
-                if "resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_text():
+                command = Path(f"/proc/{pid}/cmdline").read_text()  # empty: killed, and not yet waited for
+                if command and "resource_tracker" not in command:
                     pids.append(pid)
         return sorted(pids)
 
