@@ -20,7 +20,7 @@ from config.tests import books, storm
 from config.tests.processes import Installation, Service, wait_for
 from config.tests.scripted import Upstream
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("kills")]
 
 
 @pytest.fixture
