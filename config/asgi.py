@@ -1,4 +1,4 @@
-"""The ASGI application: `/v1` goes to the gateway, everything else to Django."""
+"""The ASGI application: the metered `/v1` goes to the gateway, its management API and the pages to Django."""
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,10 +10,14 @@ from django.core.asgi import get_asgi_application
 
 django_application = get_asgi_application()
 
-from proxy.runtime import Runtime  # noqa: E402 - needs Django's apps
+from proxy.api import snapshot  # noqa: E402 - needs Django's apps
+from proxy.runtime import Runtime  # noqa: E402
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+# The first word after `/v1/` of what Django answers. All else under `/v1` is the gateway's.
+MANAGED = frozenset({"key"})
 
 runtime = Runtime()
 
@@ -22,7 +26,7 @@ async def application(scope: Mapping[str, Any], receive: Receive, send: Send) ->
     """Route one connection; the server's lifespan starts and stops the gateway."""
     if scope["type"] == "http":
         path: str = scope["path"]
-        if path.startswith("/v1/") and runtime.gateway is not None:
+        if path.startswith("/v1/") and runtime.gateway is not None and path[4:].partition("/")[0] not in MANAGED:
             await runtime.gateway(scope, receive, send)
         else:
             await django_application(scope, receive, send)
@@ -37,6 +41,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         message = await receive()
         if message["type"] == "lifespan.startup":
             await runtime.start()
+            snapshot.read_from(runtime.current_catalog)
             await send({"type": "lifespan.startup.complete"})
         else:
             await runtime.close()

@@ -133,25 +133,28 @@ def _read(digest: str) -> Key | None:
     close_old_connections()
     try:
         row = ApiKey.objects.select_related("organization").filter(digest=digest).first()
-        if row is None:
-            return None
-        return Key(
-            id=row.pk,
-            organization_id=row.organization_id,
-            organization_slug=row.organization.slug,
-            account_id=ledger.account_of(row.organization).pk,
-            scopes=frozenset(row.scopes),
-            allowed_models=frozenset(row.allowed_models),
-            allowed_endpoints=frozenset(row.allowed_endpoints),
-            allowed_networks=tuple(ip_network(network, strict=False) for network in row.allowed_ips),
-            rpm=row.rpm,
-            tpm=row.tpm,
-            expires_at=row.expires_at.timestamp() if row.expires_at else None,
-            revoked_at=row.revoked_at.timestamp() if row.revoked_at else None,
-            is_active=row.organization.status == Organization.Status.ACTIVE,
-        )
+        return None if row is None else snapshot_of(row)
     finally:
         close_old_connections()
+
+
+def snapshot_of(row: ApiKey) -> Key:
+    """What the gateway knows of a key; its organization is read with it."""
+    return Key(
+        id=row.pk,
+        organization_id=row.organization_id,
+        organization_slug=row.organization.slug,
+        account_id=ledger.account_of(row.organization).pk,
+        scopes=frozenset(row.scopes),
+        allowed_models=frozenset(row.allowed_models),
+        allowed_endpoints=frozenset(row.allowed_endpoints),
+        allowed_networks=tuple(ip_network(network, strict=False) for network in row.allowed_ips),
+        rpm=row.rpm,
+        tpm=row.tpm,
+        expires_at=row.expires_at.timestamp() if row.expires_at else None,
+        revoked_at=row.revoked_at.timestamp() if row.revoked_at else None,
+        is_active=row.organization.status == Organization.Status.ACTIVE,
+    )
 
 
 def record_use(key_ids: list[int]) -> None:

@@ -70,7 +70,7 @@ class Runtime:
         self._tasks = [loop.create_task(self._keep_catalog()), loop.create_task(self._record_use())]
         self.gateway = Gateway(
             keyring=self.keyring,
-            catalog=self._current_catalog,
+            catalog=self.current_catalog,
             limiter=self.limiter,
             cashier=cashier,
             relay=relay,
@@ -97,7 +97,8 @@ class Runtime:
         await self.limiter.close()
         await self.client.close()
 
-    def _current_catalog(self) -> Catalog:
+    def current_catalog(self) -> Catalog:
+        """The snapshot that the gateway routes by. Raises `Unavailable` before there is one."""
         if self._catalog is None:
             raise Unavailable("The model catalogue is not loaded yet. Please retry.")
         return self._catalog

@@ -13,7 +13,7 @@ from config.tests.pages_kit import ANONYMOUS, OUTSIDER, PEOPLE, STAFF, Cast
 pytestmark = pytest.mark.django_db
 
 # Tested by their own packages.
-FOREIGN = ("accounts/", "admin/")
+FOREIGN = ("accounts/", "admin/", "v1/")
 LOGIN = 302
 
 EVERYBODY = dict.fromkeys(PEOPLE, 200)

@@ -1,0 +1,81 @@
+"""`GET /v1/key`: what a key may do, and what is left of it."""
+
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from rest_framework.decorators import api_view, permission_classes
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from billing import ledger, standings
+from billing.money import format_credits, format_usd
+from billing.standings import Cap
+from proxy.api.authentication import AnyKey, Caller
+
+
+@api_view(["GET"])
+@permission_classes([AnyKey])
+def own_key(request: Request) -> Response:
+    caller: Caller = request.user
+    row, key = caller.row, caller.key
+    return Response(
+        {
+            "object": "api_key",
+            "id": str(row.public_id),
+            "name": row.name,
+            "key": row.masked,
+            "organization": caller.organization.slug,
+            "scopes": row.scopes,
+            "allowed_models": row.allowed_models,
+            "allowed_endpoints": row.allowed_endpoints,
+            "allowed_ips": row.allowed_ips,
+            "created_at": moment(row.created_at),
+            "expires_at": moment(row.expires_at),
+            "ends_at": moment(row.revoked_at),
+            "last_used_at": moment(row.last_used_at),
+            "rate_limits": {
+                "requests_per_minute": rpm_of(caller) or None,
+                "tokens_per_minute": key.tpm,
+            },
+            "budgets": [cap_as_dict(cap) for cap in standings.caps_of(caller.organization, key=row)],
+            "credits": credits_of(caller),
+        }
+    )
+
+
+def rpm_of(caller: Caller) -> int:
+    """Requests a minute of the caller's key; 0: no limit."""
+    return settings.DEFAULT_RPM if caller.key.rpm is None else caller.key.rpm
+
+
+def credits_of(caller: Caller) -> dict[str, str] | None:
+    """The organization's credit; None where this installation sells none."""
+    if settings.DEPLOYMENT_MODE != "official":
+        return None
+    balance = ledger.balance_of(caller.organization)
+    return {"available": format_credits(balance.available), "held": format_credits(balance.held)}
+
+
+def cap_as_dict(cap: Cap) -> dict[str, Any]:
+    """A budget's cap as the API tells it: cost in credits and dollars, tokens as numbers."""
+    told: dict[str, Any] = {
+        "id": cap.budget_id,
+        "scope": cap.scope,
+        "subject": cap.subject or None,
+        "period": cap.period,
+        "unit": "credits" if cap.unit == "cost" else "tokens",
+        "mode": "observe" if cap.observes else "enforce",
+    }
+    figures = {"cap": cap.cap, "used": cap.used, "held": cap.held, "left": cap.left}
+    if cap.unit == "cost":
+        told |= {name: format_credits(value) for name, value in figures.items()}
+        told["cap_usd"] = format_usd(cap.cap, 4)
+    else:
+        told |= figures
+    return told | {"resets_at": moment(cap.resets_at)}
+
+
+def moment(at: datetime | None) -> str | None:
+    """A time as the API tells it: UTC, `2026-11-20T12:00:00Z`."""
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else None
