@@ -1,16 +1,13 @@
 """`GET /v1/key`: what a key may do, and what is left of it."""
 
-from datetime import datetime
-from typing import Any
-
 from django.conf import settings
 from rest_framework.decorators import api_view, permission_classes
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from billing import ledger, standings
-from billing.money import format_credits, format_usd
-from billing.standings import Cap
+from billing.money import format_credits
+from proxy.api.answers import cap_as_dict, moment
 from proxy.api.authentication import AnyKey, Caller
 
 
@@ -55,27 +52,3 @@ def credits_of(caller: Caller) -> dict[str, str] | None:
         return None
     balance = ledger.balance_of(caller.organization)
     return {"available": format_credits(balance.available), "held": format_credits(balance.held)}
-
-
-def cap_as_dict(cap: Cap) -> dict[str, Any]:
-    """A budget's cap as the API tells it: cost in credits and dollars, tokens as numbers."""
-    told: dict[str, Any] = {
-        "id": cap.budget_id,
-        "scope": cap.scope,
-        "subject": cap.subject or None,
-        "period": cap.period,
-        "unit": "credits" if cap.unit == "cost" else "tokens",
-        "mode": "observe" if cap.observes else "enforce",
-    }
-    figures = {"cap": cap.cap, "used": cap.used, "held": cap.held, "left": cap.left}
-    if cap.unit == "cost":
-        told |= {name: format_credits(value) for name, value in figures.items()}
-        told["cap_usd"] = format_usd(cap.cap, 4)
-    else:
-        told |= figures
-    return told | {"resets_at": moment(cap.resets_at)}
-
-
-def moment(at: datetime | None) -> str | None:
-    """A time as the API tells it: UTC, `2026-11-20T12:00:00Z`."""
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else None

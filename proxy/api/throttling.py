@@ -4,6 +4,7 @@ Reading a balance shall not use up what model calls may use, so the cell is not 
 """
 
 import time
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -36,6 +37,16 @@ return {wait, new - now}
 _local: dict[int, int] = {}
 
 
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A rate limit of a key as it stands: `remaining` of `limit` in this minute, and what a request would count."""
+
+    unit: str
+    limit: int
+    remaining: int
+    cost: int
+
+
 class KeyThrottle(BaseThrottle):
     """Counts one request of a key. Raises `RateLimited`; sets `request.allowance` for the answer's headers."""
 
@@ -49,6 +60,31 @@ class KeyThrottle(BaseThrottle):
             raise RateLimited(unit="requests", limit=rpm, retry_after_s=max(wait_us, 1000) / 1e6)
         request._request.allowance = Allowance(rpm, 0, busy_us, 0)
         return True
+
+
+def peek(key_id: int, *, rpm: int, tpm: int, tokens: int) -> list[Cell]:
+    """The gateway's limits of a key, counted by no one for the asking. While Redis is away they look unused."""
+    limits = [
+        (name, unit, limit, cost)
+        for name, unit, limit, cost in (("r", "requests", rpm, 1), ("t", "tokens", tpm, tokens))
+        if limit
+    ]
+    if not limits:
+        return []
+    busy = [0] * len(limits)
+    client = _client(settings.REDIS_URL)
+    if client is not None:
+        try:
+            seconds, microseconds = client.time()
+            now = seconds * 1_000_000 + microseconds
+            found = client.mget([f"rl:{{{key_id}}}:{name}" for name, *_ in limits])
+            busy = [max(0, int(value or 0) - now) for value in found]
+        except (RedisError, OSError) as error:
+            log.warning("rate_limits_unseen", error=type(error).__name__)
+    return [
+        Cell(unit, limit, max(0, limit - -(-used * limit // PERIOD_US)), cost)
+        for (_, unit, limit, cost), used in zip(limits, busy, strict=True)
+    ]
 
 
 def _count(key_id: int, rpm: int) -> tuple[int, int]:
