@@ -7,51 +7,98 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('accounts', '0002_triggers'),
-        ('billing', '0012_settlement'),
+        ("accounts", "0002_triggers"),
+        ("billing", "0012_settlement"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='budget',
-            name='follows_default',
+            model_name="budget",
+            name="follows_default",
             field=models.BooleanField(db_default=False, default=False, editable=False),
         ),
         migrations.AddField(
-            model_name='budget',
-            name='observes',
+            model_name="budget",
+            name="observes",
             field=models.BooleanField(db_default=False, default=False),
         ),
         migrations.CreateModel(
-            name='EndUserBlock',
+            name="EndUserBlock",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('end_user', models.TextField()),
-                ('reason', models.TextField()),
-                ('expires_at', models.DateTimeField(blank=True, null=True)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('created_by', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('organization', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='end_user_blocks', to='accounts.organization')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("end_user", models.TextField()),
+                ("reason", models.TextField()),
+                ("expires_at", models.DateTimeField(blank=True, null=True)),
+                ("created_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        blank=True,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="end_user_blocks",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('organization', 'end_user'), name='end_user_block_once'), models.CheckConstraint(condition=models.Q(('end_user', ''), _negated=True), name='end_user_block_names_somebody')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("organization", "end_user"), name="end_user_block_once"),
+                    models.CheckConstraint(
+                        condition=models.Q(("end_user", ""), _negated=True), name="end_user_block_names_somebody"
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='EndUserDefault',
+            name="EndUserDefault",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('period', models.CharField(choices=[('day', 'Day'), ('month', 'Month'), ('total', 'Total')], max_length=5)),
-                ('cost_cap_nanos', models.BigIntegerField(blank=True, null=True)),
-                ('token_cap', models.BigIntegerField(blank=True, null=True)),
-                ('observes', models.BooleanField(db_default=False, default=False)),
-                ('organization', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='end_user_defaults', to='accounts.organization')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "period",
+                    models.CharField(choices=[("day", "Day"), ("month", "Month"), ("total", "Total")], max_length=5),
+                ),
+                ("cost_cap_nanos", models.BigIntegerField(blank=True, null=True)),
+                ("token_cap", models.BigIntegerField(blank=True, null=True)),
+                ("observes", models.BooleanField(db_default=False, default=False)),
+                (
+                    "organization",
+                    models.ForeignKey(
+                        blank=True,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="end_user_defaults",
+                        to="accounts.organization",
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('organization', 'period'), name='end_user_default_once', nulls_distinct=False), models.CheckConstraint(condition=models.Q(('cost_cap_nanos__gte', 0), ('cost_cap_nanos', None), _connector='OR'), name='end_user_default_cost_not_negative'), models.CheckConstraint(condition=models.Q(('token_cap__gte', 0), ('token_cap', None), _connector='OR'), name='end_user_default_tokens_not_negative')],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("organization", "period"), name="end_user_default_once", nulls_distinct=False
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("cost_cap_nanos__gte", 0), ("cost_cap_nanos", None), _connector="OR"),
+                        name="end_user_default_cost_not_negative",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("token_cap__gte", 0), ("token_cap", None), _connector="OR"),
+                        name="end_user_default_tokens_not_negative",
+                    ),
+                ],
             },
         ),
     ]

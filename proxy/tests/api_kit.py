@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+import redis
+from django.conf import settings
 from django.test import Client
 
 from accounts import keys, organizations
@@ -41,7 +43,15 @@ def customer(credit: int = 0, **key_fields: Any) -> ApiClient:
     issued = keys.issue(organization=organization, name="server", **key_fields)
     if credit:
         ledger.grant(organization=organization, amount=credit, reason="test", idempotency_key=uuid4().hex)
+    _forget_rates(issued.key)
     return ApiClient(organization, issued.key, issued.secret)
+
+
+def _forget_rates(key: ApiKey) -> None:
+    """An earlier run of the tests may have left cells of another key with this number."""
+    client = redis.Redis.from_url(settings.REDIS_URL)
+    client.delete(*(f"rl:{{{key.pk}}}:{cell}" for cell in "rtm"))
+    client.close()
 
 
 def model(name: str = "m", *, priced: bool = True, **fields: Any) -> Model:

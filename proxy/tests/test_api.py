@@ -96,8 +96,8 @@ def test_a_key_is_limited_to_its_requests_per_minute():
 
 
 def test_the_limit_holds_in_this_process_while_redis_is_away(settings):
-    settings.REDIS_URL = "redis://127.0.0.1:1/0"
     caller = customer(rpm=2)
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
     assert [caller.get("/v1/key").status_code for _ in range(3)] == [200, 200, 429]
 
 
