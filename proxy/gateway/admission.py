@@ -6,7 +6,14 @@ from billing import pricing
 from billing.money import format_credits, format_usd
 from billing.teller import Granted, HoldRequest, Refused, Teller
 from proxy.gateway.endpoints import DEFAULT_OUTPUT_TOKENS
-from proxy.gateway.errors import BudgetExceeded, Forbidden, GatewayError, InsufficientQuota, Unauthenticated
+from proxy.gateway.errors import (
+    BudgetExceeded,
+    Forbidden,
+    GatewayError,
+    InsufficientQuota,
+    Unauthenticated,
+    UserBlocked,
+)
 from proxy.gateway.exchange import Exchange
 
 # Below this an answer without a limit of the client's own is not worth starting.
@@ -59,6 +66,8 @@ class Cashier:
         match refused.reason:
             case "budget" if refused.rule:
                 return _over_budget(exchange, refused.rule, self._console(exchange))
+            case "user_blocked":
+                return UserBlocked((refused.rule or {}).get("reason", ""))
             case "key_revoked":
                 return Unauthenticated("This API key has been revoked or has expired.")
             case "account_frozen":

@@ -106,10 +106,13 @@ class AddressNotAllowed(Forbidden):
 
 
 class UserBlocked(Forbidden):
-    code = "user_blocked"
+    """`reason` is the tenant's own words, for the tenant's server."""
 
-    def __init__(self) -> None:
-        super().__init__("This end user is blocked.")
+    code = "user_blocked"
+    headers = (("x-should-retry", "false"),)
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(f"This end user is blocked: {reason}" if reason else "This end user is blocked.")
 
 
 class ModelNotFound(GatewayError):
