@@ -67,6 +67,8 @@ class Organization(models.Model):
     status = models.CharField(max_length=10, choices=Status, default=Status.ACTIVE)
     created_at = models.DateTimeField(default=timezone.now)
     timezone = models.CharField(max_length=50, default="UTC")
+    default_rpm = models.PositiveIntegerField(null=True, blank=True)  # of keys that name none; null = DEFAULT_RPM
+    default_tpm = models.PositiveIntegerField(null=True, blank=True)  # of keys that name none; null = no limit
     members = models.ManyToManyField(User, through="Membership", related_name="organizations")
 
     def __str__(self) -> str:
@@ -121,8 +123,8 @@ class ApiKey(models.Model):
     allowed_models = models.JSONField(default=list, blank=True)  # [] = all
     allowed_endpoints = models.JSONField(default=list, blank=True)  # [] = all
     allowed_ips = models.JSONField(default=list, blank=True)  # CIDR networks; [] = all
-    rpm = models.PositiveIntegerField(null=True, blank=True)  # requests per minute; null = DEFAULT_RPM
-    tpm = models.PositiveIntegerField(null=True, blank=True)  # tokens per minute; null = no limit
+    rpm = models.PositiveIntegerField(null=True, blank=True)  # requests per minute; null = the organization's default
+    tpm = models.PositiveIntegerField(null=True, blank=True)  # tokens per minute; null = the organization's default
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     rotated_from = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="rotations")

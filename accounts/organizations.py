@@ -59,6 +59,29 @@ def rename(*, organization: Organization, name: str, by: User | None) -> None:
         audit.record(action="organization.rename", target=organization, organization=organization, by=by, name=name)
 
 
+def set_default_rates(
+    *,
+    organization: Organization,
+    rpm: int | None,
+    tpm: int | None,
+    by: User | None,
+    origin: audit.Origin | None = None,
+) -> None:
+    """Requests and tokens a minute of keys that name none of their own; None: the installation's default."""
+    with transaction.atomic():
+        organization.default_rpm, organization.default_tpm = rpm, tpm
+        organization.save(update_fields=["default_rpm", "default_tpm"])
+        audit.record(
+            action="organization.set_default_rates",
+            target=organization,
+            organization=organization,
+            by=by,
+            origin=origin,
+            rpm=rpm,
+            tpm=tpm,
+        )
+
+
 def add_member(*, organization: Organization, user: User, role: Role, by: User | None) -> Membership:
     """Make `user` a member; for one who is already, the membership as it is. Raises `LastOwner` for a second owner."""
     if role == Role.OWNER:

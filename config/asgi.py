@@ -6,11 +6,15 @@ from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
+import structlog
+from asgiref.sync import sync_to_async
 from django.core.asgi import get_asgi_application
+from django.db import DatabaseError, connection
 
 django_application = get_asgi_application()
 
-from proxy.api import snapshot  # noqa: E402 - needs Django's apps
+from billing import end_users  # noqa: E402 - needs Django's apps
+from proxy.api import snapshot  # noqa: E402
 from proxy.runtime import Runtime  # noqa: E402
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -19,6 +23,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 # The first word after `/v1/` of what Django answers. All else under `/v1` is the gateway's.
 MANAGED = frozenset({"credits", "key", "quote"})
 
+log = structlog.get_logger(__name__)
 runtime = Runtime()
 
 
@@ -40,6 +45,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
+            await _apply_site_defaults()
             await runtime.start()
             snapshot.read_from(runtime.current_catalog)
             await send({"type": "lifespan.startup.complete"})
@@ -47,3 +53,18 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             await runtime.close()
             await send({"type": "lifespan.shutdown.complete"})
             return
+
+
+async def _apply_site_defaults() -> None:
+    """What the settings say of end users, into the tables that admission reads. PostgreSQL may be away at the start."""
+
+    def apply() -> None:
+        try:
+            end_users.apply_site_defaults()
+        finally:
+            connection.close()
+
+    try:
+        await sync_to_async(apply, thread_sensitive=False)()
+    except DatabaseError as error:
+        log.warning("site_defaults_not_applied", error=type(error).__name__)

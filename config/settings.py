@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,6 +27,11 @@ if urlsplit(SITE_URL).scheme not in {"http", "https"} or not urlsplit(SITE_URL).
 IS_HTTPS = SITE_URL.startswith("https://")
 DEPLOYMENT_MODE = env("DEPLOYMENT_MODE", "official", choices=("official", "self-hosted"))
 DEFAULT_RPM = env_int("DEFAULT_RPM", 0)
+# What an end user (`x-user-id`) may use in a month where its organization says nothing else; 0: no limit.
+DEFAULT_MAX_COST_USD = env("DEFAULT_MAX_COST_USD", "0")
+if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", DEFAULT_MAX_COST_USD):
+    raise SettingError("DEFAULT_MAX_COST_USD", "expected dollars such as 10 or 2.50; 0 for no limit")
+DEFAULT_MAX_TOTAL_TOKENS = env_int("DEFAULT_MAX_TOTAL_TOKENS", 0)
 DEMO_LOGIN = env("DEMO_LOGIN", "")
 # Only this keyed hash of an API key is stored. A pepper of its own lets SECRET_KEY rotate without ending every key.
 API_KEY_PEPPER = env_secret(

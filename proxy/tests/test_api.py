@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from accounts import keys
+from accounts import keys, organizations
 from accounts.models import ApiKey, Organization
 from billing import budgets
 from proxy.tests.api_kit import assert_error, customer
@@ -112,3 +112,12 @@ def test_unknown_paths_and_methods_are_told_in_the_shape():
 
 def test_a_page_of_djangos_own_never_leaves_under_v1():
     assert_error(Client(headers={"host": "evil.example"}).get("/v1/key"), 400, "unknown_host")
+
+
+def test_a_key_without_a_rate_of_its_own_has_its_organizations():
+    caller = customer()
+    organizations.set_default_rates(organization=caller.organization, rpm=2, tpm=900, by=None)
+    assert caller.get("/v1/key").json()["rate_limits"] == {"requests_per_minute": 2, "tokens_per_minute": 900}
+    own = customer(rpm=5)
+    organizations.set_default_rates(organization=own.organization, rpm=2, tpm=None, by=None)
+    assert own.get("/v1/key").json()["rate_limits"] == {"requests_per_minute": 5, "tokens_per_minute": None}
