@@ -60,7 +60,7 @@ def of_quote(caller: Caller, quote: Quote, who: Identity) -> list[Limit]:
     return [
         *_allow_lists(caller, quote),
         *_rates(caller, quote.counted_tokens),
-        *_account(caller, quote),
+        *of_account(caller, needed=quote.hold_nanos, quote=quote),
         *of_subject(caller, who, cost=quote.hold_nanos, tokens=quote.hold_tokens),
         *_ceilings(who, quote.hold_nanos),
     ]
@@ -113,17 +113,18 @@ def _rates(caller: Caller, tokens: int) -> Iterator[Limit]:
         yield Limit("rate", cell.cost > cell.remaining, why, "rate_limit_exceeded", figures)
 
 
-def _account(caller: Caller, quote: Quote) -> Iterator[Limit]:
+def of_account(caller: Caller, *, needed: int, quote: Quote | None = None) -> Iterator[Limit]:
+    """Whether the organization's account is open and has `needed` nano-dollars."""
     account = ledger.account_of(caller.organization)
     if account.status != Account.Status.OPEN:
         yield Limit("account", True, "The organization's account is frozen.", "account_frozen")
     if settings.DEPLOYMENT_MODE != "official":
         return
-    available, needed = account.available, quote.hold_nanos
+    available = account.available
     figures: dict[str, Any] = {"available": format_credits(available), "needed": format_credits(needed)}
     binds = needed > available
     why = f"{figures['available']} credits are available; the request may cost up to {figures['needed']}."
-    if binds and quote.is_open_ended:
+    if binds and quote is not None and quote.is_open_ended:
         affordable = quote.affordable_outputs(available)
         if affordable >= MIN_OUTPUT_TOKENS:
             binds = False
