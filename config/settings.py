@@ -150,6 +150,7 @@ CELERY_BEAT_SCHEDULE = {
     "settle": {"task": "billing.tasks.settle", "schedule": 5.0, "options": {"expires": 5}},
     "reap": {"task": "billing.tasks.reap", "schedule": 30.0, "options": {"expires": 30}},
     "reconcile": {"task": "billing.tasks.reconcile", "schedule": 3600.0, "options": {"expires": 1800}},
+    "forget_upstream_objects": {"task": "proxy.tasks.forget_upstream_objects", "schedule": 86_400.0},
     "tidy": {"task": "billing.tasks.tidy", "schedule": 6 * 3600.0, "options": {"expires": 3600}},
 }
 # A worker that PostgreSQL has not heard of for so long is dead: its requests are settled at their last checkpoint.

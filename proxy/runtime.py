@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from billing.teller import Teller
-from proxy import catalog, keyring
+from proxy import catalog, keyring, upstream_objects
 from proxy.gateway import tokens
 from proxy.gateway.admission import Cashier
 from proxy.gateway.app import Gateway, Options
@@ -19,6 +19,7 @@ from proxy.gateway.attempts import Attempts, Deadlines
 from proxy.gateway.errors import Unavailable
 from proxy.gateway.limits import Limiter
 from proxy.gateway.metrics import TellerObserver
+from proxy.gateway.owned import Keeper
 from proxy.gateway.relay import Relay
 from proxy.gateway.routing import Router
 from proxy.gateway.snapshots import Catalog
@@ -62,7 +63,8 @@ class Runtime:
         )
         cashier = Cashier(self.teller, site_url=settings.SITE_URL)
         attempts = Attempts(client=self.client, router=Router(), deadlines=deadlines)
-        relay = Relay(attempts=attempts, cashier=cashier, keyring=self.keyring, deadlines=deadlines)
+        objects = upstream_objects.Objects()
+        relay = Relay(attempts=attempts, cashier=cashier, keyring=self.keyring, deadlines=deadlines, objects=objects)
         await self._reload_catalog()
         self.listener = Listener(settings.DATABASE_URL, on_change=self._on_change, on_state=self._on_state)
         self.listener.start()
@@ -74,6 +76,7 @@ class Runtime:
             limiter=self.limiter,
             cashier=cashier,
             relay=relay,
+            keeper=Keeper(objects=objects, client=self.client, timeout_s=deadlines.first_byte_s),
             options=Options(
                 site_url=settings.SITE_URL,
                 max_body_bytes=settings.GATEWAY_MAX_BODY_BYTES,

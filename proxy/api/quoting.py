@@ -94,6 +94,8 @@ def quote(body: dict[str, Any], catalog: Catalog, *, endpoint: str = "") -> Quot
         raise UnsupportedValue(
             f"The model {job.model!r} has no price for the service tier {job.tier!r}.", param="service_tier"
         )
+    if parsed_by.bound is not None:
+        parsed_by.bound(job, route, route.rate)
     outputs = _outputs(job, route)
     hold = max(1, _worst_case(job, route.rate, outputs))
     return Quote(parsed_by, job, route, route.rate, outputs, hold)

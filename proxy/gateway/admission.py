@@ -102,7 +102,8 @@ class Cashier:
         )
 
     def _worst_case(self, exchange: Exchange, outputs: int) -> int:
-        return pricing.worst_case(exchange.job.input_tokens, outputs, exchange.rate, exchange.job.tier)
+        job = exchange.job
+        return pricing.worst_case(job.input_tokens, outputs, exchange.rate, job.tier, units=job.units)
 
     def _affordable_outputs(self, exchange: Exchange, affordable: int) -> int:
         """How many output tokens `affordable` nano-dollars pay for beside the input, by bisection on the price."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 from uuid import UUID
 
 import orjson
@@ -17,7 +17,7 @@ from billing.teller import TellerUnavailable
 from proxy.gateway import idempotency, keys, metrics
 from proxy.gateway.admission import Cashier
 from proxy.gateway.attempts import Deadlines
-from proxy.gateway.endpoints import ENDPOINTS, Endpoint
+from proxy.gateway.endpoints import ENDPOINTS
 from proxy.gateway.errors import (
     GatewayError,
     InvalidRequest,
@@ -28,8 +28,10 @@ from proxy.gateway.errors import (
     UnsupportedValue,
 )
 from proxy.gateway.exchange import Exchange
+from proxy.gateway.jobs import Endpoint
 from proxy.gateway.keys import Keyring
 from proxy.gateway.limits import Limiter
+from proxy.gateway.owned import RESPONSES, Keeper
 from proxy.gateway.relay import Relay
 from proxy.gateway.sinks import Sink
 from proxy.gateway.snapshots import Catalog, Key, Route
@@ -39,6 +41,7 @@ log = structlog.get_logger(__name__)
 
 BODY_TIMEOUT_S = 60.0
 MAX_LABEL = 256
+MAX_API_VERSION = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Gateway:
         limiter: Limiter,
         cashier: Cashier,
         relay: Relay,
+        keeper: Keeper,
         options: Options,
     ) -> None:
         self._keyring = keyring
@@ -70,6 +74,7 @@ class Gateway:
         self._limiter = limiter
         self._cashier = cashier
         self._relay = relay
+        self._keeper = keeper
         self._options = options
         self._running: set[asyncio.Task[None]] = set()
 
@@ -138,6 +143,8 @@ class Gateway:
             body = self._models(key, unquote(path.removeprefix("/v1/models").removeprefix("/")))
             headers.append(("content-type", "application/json"))
             await response.whole(200, headers, b"" if request.method == "HEAD" else orjson.dumps(body))
+        elif path.startswith(RESPONSES):
+            await self._object(request, response, headers)
         else:
             await keys.authenticate(request, self._keyring)
             raise UnknownUrl(request.method, path)
@@ -160,6 +167,34 @@ class Gateway:
             ],
         }
 
+    async def _object(self, request: Request, response: Response, headers: list[tuple[str, str]]) -> None:
+        """An object that an earlier request made: free, and only for those who made it."""
+        key = await keys.authenticate(request, self._keyring)
+        addressed = self._keeper.address(request)
+        keys.authorize(key, "/v1/responses", "responses", request, trusted_proxies=self._options.trusted_proxies)
+        rpm = self._options.default_rpm if key.rpm is None else key.rpm
+        headers += (await self._limiter.admit(key.id, rpm=rpm, tpm=0, tokens=0)).headers()
+        status, body = await self._keeper.serve(key, request, addressed, self._catalog())
+        headers.append(("content-type", "application/json"))
+        await response.whole(status, headers, body)
+
+    async def _pin(self, exchange: Exchange) -> None:
+        """What builds on an earlier response must be its owner's, and go to the provider that has it."""
+        upstream_id = exchange.job.continues
+        made_by = await self._keeper.deployment_of(exchange.key, upstream_id, self._catalog())
+        if made_by is None:
+            raise InvalidRequest(
+                f"Previous response with id {upstream_id[:100]!r} not found.",
+                param="previous_response_id",
+                code="previous_response_not_found",
+            )
+        if not any(deployment.provider == made_by.provider for deployment in exchange.route.deployments):
+            raise UnsupportedValue(
+                f"The previous response was made by a provider that does not serve {exchange.job.model!r}.",
+                param="previous_response_id",
+            )
+        exchange.provider = made_by.provider
+
     async def _metered(
         self,
         endpoint: Endpoint,
@@ -177,6 +212,8 @@ class Gateway:
             endpoint=endpoint, parsed=parsed, request=request, key=key, request_id=request_id, started_at=started_at
         )
         job = exchange.job
+        if job.continues:
+            await self._pin(exchange)
         rpm, tpm = self._options.default_rpm if key.rpm is None else key.rpm, key.tpm or 0
         counted = job.input_tokens + (job.output_tokens or 0) * job.answers
         allowance = await self._limiter.admit(key.id, rpm=rpm, tpm=tpm, tokens=counted)
@@ -240,6 +277,8 @@ class Gateway:
             raise UnsupportedValue(
                 f"The model {job.model!r} has no price for the service tier {job.tier!r}.", param="service_tier"
             )
+        if endpoint.bound is not None:
+            endpoint.bound(job, route, route.rate)
         return Exchange(
             request_id=request_id,
             key=key,
@@ -250,7 +289,15 @@ class Gateway:
             started_at=started_at,
             end_user=(request.headers.get("x-user-id") or job.end_user)[:MAX_LABEL],
             run_id=request.headers.get("x-run-id", "")[:MAX_LABEL],
+            api_version=_api_version(request),
         )
+
+
+def _api_version(request: Request) -> str:
+    """The `api-version` of the client's own query, for providers that have one."""
+    if "api-version=" not in request.query:
+        return ""
+    return dict(parse_qsl(request.query)).get("api-version", "")[:MAX_API_VERSION]
 
 
 def _model_object(name: str, route: Route) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from proxy.gateway import metrics, upstream_errors
 from proxy.gateway.endpoints import upstream_body
 from proxy.gateway.errors import GatewayError, Unavailable, UpstreamFailed
 from proxy.gateway.exchange import Exchange
+from proxy.gateway.providers import headers_of, url_of
 from proxy.gateway.routing import Router
 from proxy.gateway.sinks import Sink
 from proxy.gateway.snapshots import Deployment
@@ -25,6 +26,8 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 # How long a silent upstream is waited for before looking around: for a hang-up, a revoked key, a keep-alive.
 LOOK_AROUND_S = 5.0
+# An object with one of these is an answer, whatever its field `error` says.
+_ANSWERS = frozenset({"choices", "data", "output", "results"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Attempts:
     async def open(self, exchange: Exchange, sink: Sink) -> Opened:
         """Try the route's deployments until one answers 200. Raises the last one's error."""
         last: GatewayError = Unavailable("No provider serves this model at the moment.", retry_s=5)
-        for deployment in self._router.candidates(exchange.route):
+        for deployment in self._router.candidates(exchange.route, provider=exchange.provider):
             started = time.perf_counter()
             exchange.deployment = deployment
             try:
@@ -108,20 +111,12 @@ class Attempts:
             raise
 
     async def _post(self, exchange: Exchange, deployment: Deployment) -> Answer:
-        url = f"{deployment.base_url}{exchange.endpoint.path.removeprefix('/v1')}"
-        if deployment.api_version:
-            url += f"?api-version={deployment.api_version}"
-        headers = {
+        url = url_of(deployment, exchange.endpoint.path, api_version=exchange.api_version)
+        headers = headers_of(deployment) | {
             "content-type": "application/json",
             "accept": "text/event-stream" if exchange.job.is_stream else "application/json",
-            "accept-encoding": "identity",
-            "user-agent": "tuppence",
         }
-        if deployment.api_key:
-            headers["authorization"] = f"Bearer {deployment.api_key}"
-            if deployment.kind == "azure":
-                headers["api-key"] = deployment.api_key
-        body = upstream_body(exchange.job, deployment, output_cap=exchange.output_cap)
+        body = upstream_body(exchange.endpoint, exchange.job, deployment, output_cap=exchange.output_cap)
         timeout_s = deployment.timeout_s or self._deadlines.first_byte_s
         try:
             return await self._client.post(url, headers=headers, body=body, timeout_s=timeout_s)
@@ -156,7 +151,7 @@ class Attempts:
         except orjson.JSONDecodeError:
             log.warning("upstream_answer_not_json", request_id=str(exchange.request_id), bytes=len(body))
             raise UpstreamFailed from None
-        if not isinstance(parsed, dict) or (parsed.get("error") and "choices" not in parsed and "data" not in parsed):
+        if not isinstance(parsed, dict) or (parsed.get("error") and not _ANSWERS.intersection(parsed)):
             raise UpstreamFailed
         rewrite = exchange.endpoint.rewrite_answer
         if rewrite is not None:

@@ -27,9 +27,14 @@ class Router:
         self._health: dict[int, Health] = {}
         self._random = random_source or random.Random()  # noqa: S311 - spreads load, guards nothing
 
-    def candidates(self, route: Route) -> list[Deployment]:
-        """At most `MAX_ATTEMPTS` deployments, best first. One that cools down comes last: a try beats a refusal."""
+    def candidates(self, route: Route, *, provider: str = "") -> list[Deployment]:
+        """At most `MAX_ATTEMPTS` deployments (of `provider`, if given), best first.
+
+        One that cools down comes last: a try beats a refusal.
+        """
         deployments = route.deployments
+        if provider:
+            deployments = tuple(deployment for deployment in deployments if deployment.provider == provider)
         if len(deployments) == 1:
             return list(deployments)
         now = time.monotonic()

@@ -71,3 +71,11 @@ class Catalog:
 
     def find(self, name: str) -> Route | None:
         return self.routes.get(name)
+
+    def deployment(self, deployment_id: int) -> Deployment | None:
+        """The deployment with this id, if it still serves."""
+        for route in self.routes.values():
+            for deployment in route.deployments:
+                if deployment.id == deployment_id:
+                    return deployment
+        return None

@@ -48,10 +48,13 @@ class Answer(Protocol):
 
 
 class Client(Protocol):
-    """Sends one POST. Follows no redirect, reads no proxy settings, keeps no cookies."""
+    """Sends one request. Follows no redirect, reads no proxy settings, keeps no cookies."""
 
     async def post(self, url: str, *, headers: dict[str, str], body: bytes, timeout_s: float) -> Answer:
         """Raises `ConnectFailed`, `Disconnected` or `TimedOut` when no status line comes within `timeout_s`."""
+
+    async def request(self, method: str, url: str, *, headers: dict[str, str], timeout_s: float) -> Answer:
+        """The same without a body."""
 
     async def close(self) -> None: ...
 
@@ -119,9 +122,17 @@ class AiohttpClient:
         )
 
     async def post(self, url: str, *, headers: dict[str, str], body: bytes, timeout_s: float) -> AiohttpAnswer:
+        return await self._send("POST", url, headers, body, timeout_s)
+
+    async def request(self, method: str, url: str, *, headers: dict[str, str], timeout_s: float) -> AiohttpAnswer:
+        return await self._send(method, url, headers, None, timeout_s)
+
+    async def _send(
+        self, method: str, url: str, headers: dict[str, str], body: bytes | None, timeout_s: float
+    ) -> AiohttpAnswer:
         try:
             async with asyncio.timeout(timeout_s):
-                response = await self._session.post(url, data=body, headers=headers, allow_redirects=False)
+                response = await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
         except (aiohttp.ConnectionTimeoutError, TimeoutError) as error:
             if isinstance(error, aiohttp.ConnectionTimeoutError):
                 raise ConnectFailed("timeout") from None

@@ -64,6 +64,11 @@ def scrub(text: str, deployment: Deployment, model: str) -> str:
         text = text.replace(deployment.api_key, "[hidden]")
     if deployment.upstream_name != model:
         text = text.replace(deployment.upstream_name, model)
+    return hide_secrets(text)
+
+
+def hide_secrets(text: str) -> str:
+    """Take what looks like a key, an account id or a host out of a message."""
     return _SECRETS.sub("[hidden]", text)[:MAX_MESSAGE]
 
 

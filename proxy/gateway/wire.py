@@ -21,12 +21,13 @@ class ClientGone(Exception):
 class Request:
     """One HTTP request: method, path, headers by lower-case name (the first of repeated ones), body on demand."""
 
-    __slots__ = ("_receive", "headers", "method", "path", "scope")
+    __slots__ = ("_receive", "headers", "method", "path", "query", "scope")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.query: str = scope.get("query_string", b"").decode("latin-1")
         self._receive = receive
         headers: dict[str, str] = {}
         for name, value in scope["headers"]:

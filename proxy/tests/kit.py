@@ -14,6 +14,7 @@ from proxy.gateway.admission import Cashier
 from proxy.gateway.app import Gateway, Options
 from proxy.gateway.attempts import Attempts, Deadlines
 from proxy.gateway.limits import Limiter
+from proxy.gateway.owned import Keeper
 from proxy.gateway.relay import Relay
 from proxy.gateway.routing import Router
 from proxy.gateway.snapshots import Catalog, Deployment, Key, Route
@@ -111,6 +112,24 @@ class TestKeyring:
         return self.revoked
 
 
+class TestObjects:
+    """Owners in memory."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self.owners: dict[tuple[int, str, str], int] = {}
+
+    async def record(self, *, organization_id: int, kind: str, upstream_id: str, deployment_id: int) -> None:
+        self.owners[organization_id, kind, upstream_id] = deployment_id
+
+    async def find(self, *, organization_id: int, kind: str, upstream_id: str) -> int | None:
+        return self.owners.get((organization_id, kind, upstream_id))
+
+    async def forget(self, *, organization_id: int, kind: str, upstream_id: str) -> None:
+        self.owners.pop((organization_id, kind, upstream_id), None)
+
+
 @dataclass
 class Script:
     """One answer of the upstream. A piece is bytes, an error to raise, or a callable run in its place."""
@@ -164,6 +183,9 @@ class ScriptedClient:
         self.answers.append(ScriptedAnswer(script))
         return self.answers[-1]
 
+    async def request(self, method: str, url: str, *, headers: dict[str, str], timeout_s: float) -> ScriptedAnswer:
+        return await self.post(f"{method} {url}", headers=headers, body=b"{}", timeout_s=timeout_s)
+
     async def close(self) -> None: ...
 
 
@@ -204,6 +226,7 @@ class Kit:
         self.teller = TestTeller(balance)
         self.keyring = TestKeyring(key)
         self.client = ScriptedClient(*(scripts or (Script(),)))
+        self.objects = TestObjects()
         cashier = Cashier(self.teller, site_url="https://example.test")
         attempts = Attempts(client=self.client, router=Router(), deadlines=deadlines)
         self.gateway = Gateway(
@@ -211,7 +234,10 @@ class Kit:
             catalog=lambda: Catalog({route.model: route for route in routes}),
             limiter=Limiter(None),
             cashier=cashier,
-            relay=Relay(attempts=attempts, cashier=cashier, keyring=self.keyring, deadlines=deadlines),
+            relay=Relay(
+                attempts=attempts, cashier=cashier, keyring=self.keyring, deadlines=deadlines, objects=self.objects
+            ),
+            keeper=Keeper(objects=self.objects, client=self.client, timeout_s=deadlines.first_byte_s),
             options=Options(site_url="https://example.test", deadlines=deadlines, **options),
         )
 
@@ -234,7 +260,8 @@ class Kit:
         scope = {
             "type": "http",
             "method": method,
-            "path": path,
+            "path": path.partition("?")[0],
+            "query_string": path.partition("?")[2].encode(),
             "client": ("203.0.113.9", 1),
             "headers": [(name.encode(), value.encode()) for name, value in sent.items()],
         }

@@ -7,7 +7,7 @@ import json
 import secrets
 import struct
 import time
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, unquote
 from uvicorn import Config, Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sandbox.provider import answers, images
+from sandbox.provider import answers, images, typed
 from sandbox.provider.delivery import Delivery, Gone, Headers, Receive, Send
 from sandbox.provider.directives import BadDirective, Directives, find
 from sandbox.provider.events import Stream, whole
@@ -30,6 +30,7 @@ MODELS = (
     "text-embedding-3-large",
     "sandbox-embed",
     "gpt-image-2",
+    "omni-moderation-latest",
 )
 _CODES = {
     400: ("invalid_request_error", "invalid_request"),
@@ -76,7 +77,10 @@ class Provider:
             ("POST", "/v1/completions"): self._generate,
             ("POST", "/v1/embeddings"): self._embeddings,
             ("POST", "/v1/images/generations"): self._images,
+            ("POST", "/v1/moderations"): self._moderations,
+            ("POST", "/v1/responses"): self._responses,
         }
+        self._kept: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -155,6 +159,8 @@ class Provider:
             location = (directives["redirect"] or _METADATA).encode()
             return await delivery.body(302, b"text/plain", b"", [(b"location", location), *_ids(entry)])
         route = self._routes.get((entry.method, entry.path))
+        if route is None and entry.path.startswith("/v1/responses/"):
+            route = self._kept_response
         if route is None:
             entry.status = 404
             return await delivery.json(404, error(404, f"Invalid URL ({entry.method} {entry.path})"), _ids(entry))
@@ -179,6 +185,58 @@ class Provider:
             delay = directives.seconds("slow", self.word_delay_s, bare=0.05)
             return await delivery.stream(stream.events(), _ids(entry), delay)
         await delivery.json(200, whole(base, answer, directives), _ids(entry))
+
+    async def _responses(self, entry: Entry, body: dict[str, Any], directives: Directives, delivery: Delivery) -> None:
+        previous = body.get("previous_response_id")
+        if previous and previous not in self._kept:
+            entry.status = 400
+            return await delivery.json(400, error(400, f"Previous response {previous} not found."), _ids(entry))
+        whole_response = typed.response(entry.id.replace("req_", "resp_"), body, directives)
+        entry.usage = whole_response.get("usage")
+        if whole_response["store"]:
+            self._kept[whole_response["id"]] = whole_response
+            if len(self._kept) > _KEPT_REQUESTS:
+                self._kept.popitem(last=False)
+        if body.get("stream"):
+            delay = directives.seconds("slow", self.word_delay_s, bare=0.05)
+            return await delivery.stream(typed.response_events(whole_response, directives), _ids(entry), delay)
+        await delivery.json(200, whole_response, _ids(entry))
+
+    async def _kept_response(
+        self, entry: Entry, body: dict[str, Any], directives: Directives, delivery: Delivery
+    ) -> None:
+        response_id, _, verb = entry.path.removeprefix("/v1/responses/").partition("/")
+        kept = self._kept.get(response_id)
+        if kept is None:
+            entry.status = 404
+            return await delivery.json(404, error(404, f"Response with id '{response_id}' not found."), _ids(entry))
+        answer: dict[str, Any] = kept
+        if entry.method == "DELETE":
+            del self._kept[response_id]
+            answer = {"id": response_id, "object": "response", "deleted": True}
+        elif verb == "input_items":
+            answer = {"object": "list", "data": [], "has_more": False, "first_id": None, "last_id": None}
+        await delivery.json(200, answer, _ids(entry))
+
+    async def _moderations(
+        self, entry: Entry, body: dict[str, Any], directives: Directives, delivery: Delivery
+    ) -> None:
+        given = body.get("input", "")
+        is_parts = isinstance(given, list) and given and isinstance(given[0], dict)
+        items = [given] if isinstance(given, str) or is_parts else given
+        results = [
+            {
+                "flagged": "attack" in str(item),
+                "categories": {"violence": "attack" in str(item)},
+                "category_scores": {"violence": 0.97 if "attack" in str(item) else 0.01},
+                "category_applied_input_types": {"violence": ["text"]},
+            }
+            for item in items
+        ]
+        model = body.get("model") or "omni-moderation-latest"
+        await delivery.json(
+            200, {"id": entry.id.replace("req_", "modr-"), "model": model, "results": results}, _ids(entry)
+        )
 
     async def _embeddings(self, entry: Entry, body: dict[str, Any], directives: Directives, delivery: Delivery) -> None:
         given = body.get("input", "")

@@ -1,0 +1,64 @@
+"""What a metered request is to the gateway: the job that a body describes, and the endpoint that reads it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from billing.pricing import Rate, Usage
+from billing.usage_counts import NO_UNITS
+from proxy.gateway.meters import Meter, StreamMeter
+from proxy.gateway.snapshots import Route
+
+DEFAULT_OUTPUT_TOKENS = 4_096
+
+
+@dataclass(slots=True)
+class Job:
+    """One parsed request.
+
+    `prompt_tokens` is our best count of the input, `input_tokens` an upper bound of it for the hold; `output_tokens` is
+    the most that each of `answers` may produce by the client's own limit, None if it set none. `units` is the most that
+    it may use of what is not a token. `continues` is the id of the upstream's object that it builds on.
+    """
+
+    model: str
+    body: dict[str, Any]
+    is_stream: bool
+    wants_usage: bool
+    prompt_tokens: int
+    input_tokens: int
+    output_tokens: int | None
+    answers: int
+    tier: str = "default"
+    end_user: str = ""
+    output_limit_field: str = ""
+    embedding_format: str = ""
+    units: Mapping[str, int] = NO_UNITS
+    continues: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A metered path: its scope, how its body is read, and how its answers are understood.
+
+    `bound` is asked once the model is known: it completes what the job may use, or refuses it. `delivered` counts what
+    an answer delivered beside tokens; `charge` turns that and the reported usage (None: none) into what is charged,
+    None where that must be estimated; `estimate` is that estimate for so many output tokens. `keeps` is the kind of
+    object that the upstream keeps of an answer, which only its owner may see again.
+    """
+
+    path: str
+    scope: str
+    parse: Callable[[dict[str, Any]], Job]
+    makes_output: bool = True
+    output_kind: Literal["text", "audio", "image"] = "text"
+    asks_usage: bool = False
+    rewrite_answer: Callable[[Job, dict[str, Any]], bool] | None = None
+    text_of: Callable[[Any], str] | None = None
+    bound: Callable[[Job, Route, Rate], None] | None = None
+    delivered: Callable[[Job, dict[str, Any]], Mapping[str, int]] | None = None
+    charge: Callable[[Job, Rate, Usage | None, Mapping[str, int]], Usage | None] | None = None
+    estimate: Callable[[Job, Rate, int], Usage] | None = None
+    keeps: str = ""
+    meter: Callable[[Job], Meter] = lambda job: StreamMeter(hides_usage=not job.wants_usage)

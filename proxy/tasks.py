@@ -1,0 +1,11 @@
+"""What Celery does for the gateway. Every task may run twice, at any time, and be killed anywhere."""
+
+from celery import shared_task
+
+from proxy import upstream_objects
+
+
+@shared_task
+def forget_upstream_objects() -> None:
+    """Drop the owners of objects that no provider keeps any longer."""
+    upstream_objects.forget_old()
