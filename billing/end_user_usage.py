@@ -22,9 +22,20 @@ JOIN billing_account a ON a.id = u.account_id AND a.organization_id = %(organiza
 WHERE u.settled_at IS NULL AND u.end_user <> '' AND (%(who)s::text[] IS NULL OR u.end_user = ANY(%(who)s))
 """
 _SUMS = f"""
-SELECT end_user, sum(requests)::bigint, sum(input_tokens)::bigint, sum(output_tokens)::bigint, sum(cost_nanos)::bigint,
-    max(last_at)
+SELECT end_user, sum(requests)::bigint AS requests, sum(input_tokens)::bigint AS input,
+    sum(output_tokens)::bigint AS output, sum(cost_nanos)::bigint AS cost, max(last_at) AS last_at
 FROM ({_SETTLED} UNION ALL {_UNSETTLED}) x GROUP BY end_user
+"""  # noqa: S608 - parts of our own
+_PAGE = f"""
+WITH sums AS ({_SUMS}),
+known AS (
+    SELECT end_user FROM sums
+    UNION SELECT end_user FROM billing_enduserblock WHERE organization_id = %(organization)s
+    UNION SELECT end_user FROM billing_budget WHERE organization_id = %(organization)s AND scope = 'end_user')
+SELECT k.end_user, coalesce(s.requests, 0), coalesce(s.input, 0), coalesce(s.output, 0), coalesce(s.cost, 0), s.last_at
+FROM known k LEFT JOIN sums s ON s.end_user = k.end_user
+WHERE starts_with(k.end_user, %(search)s)
+ORDER BY coalesce(s.cost, 0) DESC, k.end_user LIMIT %(limit)s OFFSET %(offset)s
 """  # noqa: S608 - parts of our own
 
 
@@ -51,11 +62,12 @@ def this_month(organization: Organization, who: Iterable[str]) -> dict[str, EndU
         return {row[0]: EndUserUsage(*row) for row in cursor.fetchall()}
 
 
-def dearest(organization: Organization, *, search: str = "", limit: int, offset: int = 0) -> list[EndUserUsage]:
-    """End users by what they cost this month, the dearest first; `search` is the beginning of a name."""
-    sql = f"SELECT * FROM ({_SUMS}) s WHERE starts_with(end_user, %(search)s)"  # noqa: S608
-    sql += " ORDER BY 5 DESC, 1 LIMIT %(limit)s OFFSET %(offset)s"
+def page(organization: Organization, *, search: str = "", limit: int, offset: int = 0) -> list[EndUserUsage]:
+    """Everybody known: who used something this month, is blocked or has a budget; the dearest first.
+
+    `search` is the beginning of a name.
+    """
     values = {"organization": organization.pk, "who": None, "search": search, "limit": limit, "offset": offset}
     with connection.cursor() as cursor:
-        cursor.execute(sql, values)
+        cursor.execute(_PAGE, values)
         return [EndUserUsage(*row) for row in cursor.fetchall()]
