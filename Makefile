@@ -8,9 +8,9 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --frozen --no-sync
 # Settings for checks that look at the code alone; none of it is used to serve anything.
 CHECK_ENV := env -u DEBUG SECRET_KEY=only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGH \
-	SITE_URL=https://tuppence.example DATABASE_URL=postgres://checks@127.0.0.1:1/checks REDIS_URL= DB_POOL_SIZE=0
+	SITE_URL=https://tuppence.example EMAIL_URL=smtp://mail.tuppence.example DATABASE_URL=postgres://checks@127.0.0.1:1/checks REDIS_URL= DB_POOL_SIZE=0
 
-.PHONY: help run test lint format bench install clean
+.PHONY: help run test screenshots lint format bench install clean
 
 help:
 	@echo "make run     start everything here (PORT=8000 DATA_DIR=./.data; DATABASE_URL and REDIS_URL to use your own)"
@@ -31,6 +31,11 @@ run: install
 
 test: install
 	@$(RUN) pytest -n $(PYTEST_WORKERS) --dist loadgroup $(ARGS)
+
+# A picture of every page at both widths in both themes, in ./screenshots
+screenshots: install
+	@mkdir -p screenshots
+	@SCREENSHOTS=screenshots REQUIRE_BROWSER=1 $(RUN) pytest config/tests/test_browser.py -q -k every_page
 
 lint: install
 	$(RUN) ruff check

@@ -130,7 +130,7 @@ def targets(site: Installation) -> Iterator[tuple[list[Target], Target]]:
     web = site.web(workers=1, LOG_LEVEL="warning")
     port = free_port()
     uvicorn = ("uvicorn", "bench.bare:application", "--host", HOST, "--port", str(port), "--no-access-log")
-    bare = python("bare", *uvicorn, "--log-level", "warning", port=port, BENCH_UPSTREAM=base)
+    bare = python("bare", *uvicorn, "--no-proxy-headers", "--log-level", "warning", port=port, BENCH_UPSTREAM=base)
     found = [
         Target("ours", web.port, web.pid, organization["secret"]),
         Target("bare", bare.port, bare.pid),

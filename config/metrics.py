@@ -10,6 +10,8 @@ from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+import proxy.gateway.metrics  # noqa: F401 - registers the figures, also where no gateway runs
+
 
 @never_cache
 @require_safe

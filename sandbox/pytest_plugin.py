@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import psycopg
 import pytest
 
-from sandbox.postgres import Postgres
+from sandbox.postgres import ROLE, Postgres
 from sandbox.redis import DATABASES, Redis
 
 _SETTINGS = {
@@ -61,6 +62,9 @@ def _start_missing() -> None:
         postgres = Postgres(home / "postgres", durable=False)
         _running.append(postgres)
         os.environ["DATABASE_URL"] = postgres.start()
+        # Emptying the append-only tables between tests needs their triggers off, which an ordinary role may not.
+        with psycopg.connect(postgres.superuser_url(), autocommit=True) as connection:
+            connection.execute(f"GRANT SET ON PARAMETER session_replication_role TO {ROLE}")
     if "REDIS_URL" in missing:
         redis = Redis(home / "redis", durable=False)
         _running.append(redis)

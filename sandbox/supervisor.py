@@ -240,7 +240,15 @@ class Supervisor:
 
     def _web(self) -> Service:
         argv = [PYTHON, "-m", "uvicorn", "config.asgi:application", "--host", self.host, "--port", str(self.port)]
-        argv += ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--no-server-header"]
+        argv += [
+            "--loop",
+            "uvloop",
+            "--http",
+            "httptools",
+            "--no-access-log",
+            "--no-server-header",
+            "--no-proxy-headers",
+        ]
         argv += ["--timeout-graceful-shutdown", "8", "--log-level", "warning"]
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         ready = _answers(host, self.port, "/health")

@@ -128,11 +128,12 @@ class Service:
         self.process = None
 
     def workers(self) -> list[int]:
-        """The processes that serve: the children of uvicorn's supervisor (its resource tracker left out)."""
+        """The processes that serve: the children of uvicorn's supervisor, without its resource tracker and the dead."""
         pids = []
         for pid in processes_below(self.pid)[1:]:
             with contextlib.suppress(OSError):
-                if "resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_text():
+                command = Path(f"/proc/{pid}/cmdline").read_text()  # empty: killed, and not yet waited for
+                if command and "resource_tracker" not in command:
                     pids.append(pid)
         return sorted(pids)
 
@@ -282,7 +283,7 @@ class Installation:
         """uvicorn with `config.asgi:application`; ready when it answers `/ready`."""
         port = port or free_port()
         argv = [sys.executable, "-m", "uvicorn", "config.asgi:application", "--host", HOST, "--port", str(port)]
-        argv += ["--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "5"]
+        argv += ["--no-access-log", "--no-proxy-headers", "--log-level", "warning", "--timeout-graceful-shutdown", "5"]
         argv += ["--workers", str(workers)] if workers > 1 else []
         environment = {"SITE_URL": f"http://{HOST}:{port}", **environment}
         return self.service("web", argv, is_ready=lambda: answers_http(port, "/ready"), port=port, **environment)

@@ -74,7 +74,7 @@ class Storm:
             thread.join(40)
             assert not thread.is_alive(), f"{thread.name} hangs"
 
-    def wait_for_answers(self, count: int, *, timeout_s: float = 20.0) -> None:
+    def wait_for_answers(self, count: int, *, timeout_s: float = 45.0) -> None:
         """Until `count` more answers were seen whole."""
         target = self.whole_count() + count
         deadline = time.monotonic() + timeout_s

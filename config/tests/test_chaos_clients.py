@@ -17,7 +17,7 @@ from config.tests.processes import Installation, Service, wait_for
 from config.tests.scripted import Upstream
 from config.tests.test_chaos_upstreams import MAX_RSS_BYTES, rss_bytes
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("clients")]
 
 INPUT, OUTPUT, TOKENS = 100, 1_000, 16
 FULL = 10 * INPUT + TOKENS * OUTPUT

@@ -9,8 +9,10 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 import redis
 
@@ -18,7 +20,7 @@ from config.tests import books, storm
 from config.tests.processes import Installation, Service, wait_for
 from config.tests.scripted import Upstream
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("kills")]
 
 
 @pytest.fixture
@@ -114,6 +116,54 @@ def test_redis_flushed_and_stopped_under_load_is_noticed_by_nobody(
     assert all(seen.is_whole for seen in weather.seen)
     storm.sweep(site)
     print(storm.prove(weather, storm_customer, upstream, credit=storm.CREDIT))
+
+
+def test_a_request_repeated_under_its_idempotency_key_across_a_kill_is_charged_once(
+    site: Installation, workers: Service, storm_customer: dict[str, Any], upstream: Upstream, seed: int
+) -> None:
+    """Every worker is killed while 12 requests are anywhere between claim and answer; their clients just ask again."""
+    chance = random.Random(seed)
+    tokens = {f"m-again-{seed}-{number}": chance.randint(1, 30) for number in range(12)}
+
+    def ask_until_answered(marker: str) -> int:
+        body = {
+            "model": storm.MODEL,
+            "max_tokens": tokens[marker],
+            "messages": [{"role": "user", "content": f"{marker} [[pace={20 * tokens[marker]}]]"}],
+        }
+        headers = {"authorization": f"Bearer {storm_customer['secret']}", "idempotency-key": marker}
+        for _ in range(400):
+            try:
+                answer = httpx.post(f"{workers.url}/v1/chat/completions", json=body, headers=headers, timeout=30)
+            except httpx.HTTPError:
+                pass
+            else:
+                if answer.status_code != 503:
+                    return answer.status_code
+            time.sleep(0.1)
+        raise AssertionError(f"{marker} was never answered")
+
+    with ThreadPoolExecutor(len(tokens)) as pool:
+        asked = [pool.submit(ask_until_answered, marker) for marker in tokens]
+        time.sleep(0.1 + chance.random() * 0.5)
+        for pid in workers.workers():
+            os.kill(pid, signal.SIGKILL)
+        while not all(future.done() for future in asked):
+            time.sleep(0.5)
+            site.clerk.reap(dead_after_s=storm.DEAD_AFTER_S)
+        statuses = [future.result() for future in asked]
+    # 409: charged, the answer lost with its worker. Then asking again must not run it again.
+    assert set(statuses) <= {200, 409}
+    storm.sweep(site)
+    rows = books.usage(site, storm_customer["id"])
+    for marker, status in zip(tokens, statuses, strict=True):
+        costs = [row["cost_nanos"] for row in rows if row["upstream_request_id"] == marker and row["cost_nanos"]]
+        assert costs == [storm.price(tokens[marker])], (marker, status)
+        assert 1 <= len(upstream.calls_of(marker)) <= 2
+    spent = sum(row["cost_nanos"] for row in rows)
+    assert spent == sum(map(storm.price, tokens.values()))
+    books.prove(site, storm_customer, credit=storm.CREDIT, spent=spent)
+    print(statuses, sorted(row["outcome"] for row in rows))
 
 
 def test_a_worker_told_to_stop_finishes_what_it_has_begun(

@@ -17,7 +17,7 @@ from config.tests.processes import Installation, Service
 from config.tests.scripted import Upstream
 from config.tests.tcp_proxy import TcpProxy
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("network")]
 
 
 @pytest.fixture

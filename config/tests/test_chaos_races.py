@@ -14,7 +14,7 @@ from config.tests import books
 from config.tests.processes import Installation, Service
 from config.tests.scripted import Upstream
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("races")]
 
 OUTPUT = 1_000
 TOKENS = 16

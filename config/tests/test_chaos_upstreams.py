@@ -20,7 +20,7 @@ from config.tests.processes import Installation, Service
 from config.tests.scripted import Upstream
 from config.tests.scripts import SCRIPTS
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("upstreams")]
 
 INPUT, OUTPUT = 100, 1_000
 TOKENS = 16

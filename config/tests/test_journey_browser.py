@@ -17,7 +17,7 @@ from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 from config.tests import books
 from config.tests.processes import Installation, Service
 
-pytestmark = [pytest.mark.browser, pytest.mark.processes]
+pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("journey")]
 
 INPUT, OUTPUT = 400, 1_600
 NANOS_PER_CREDIT = 10_000_000

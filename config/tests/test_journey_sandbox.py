@@ -11,7 +11,7 @@ from openai import OpenAI
 from config.tests import books
 from config.tests.processes import Installation, Service
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("sandbox")]
 
 INPUT, CACHED, OUTPUT = 200, 50, 800
 CREDIT = 100_000_000

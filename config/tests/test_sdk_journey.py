@@ -19,7 +19,7 @@ from openai import OpenAI
 from config.tests import books
 from config.tests.processes import Installation, Service
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("sdk")]
 
 CREDIT = 50_000_000  # 5 credits
 INPUT, CACHED, OUTPUT = 300, 100, 1_200

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,12 +99,14 @@ class Installation:
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    one = Installation(tmp_path_factory.mktemp("run") / "data")
-    one.start()
-    yield one
-    if one.process.poll() is None:
-        one.stop()
+def installation() -> Iterator[Installation]:
+    with tempfile.TemporaryDirectory(prefix="tuppence-run-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o711)  # as a checkout is: `nobody` may pass through
+        one = Installation(Path(name) / "data")
+        one.start()
+        yield one
+        if one.process.poll() is None:
+            one.stop()
 
 
 def test_it_answers_with_the_key_that_it_printed(installation):

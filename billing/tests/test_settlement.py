@@ -1,0 +1,206 @@
+"""Settlement, rollups, and what the reaper does with the requests of dead workers."""
+
+import threading
+from datetime import timedelta
+from uuid import uuid4, uuid5
+
+import pytest
+from django.db import OperationalError, connection, connections
+
+from billing import ledger, reaper, reconciliation, settlement, tasks
+from billing.models import Hold, IdempotencyKey, Transfer, UsageRecord, UsageRollup, Worker
+from billing.teller import Refused
+
+
+def use(run, teller, customer, costs, **more):
+    holds = [customer.hold(10) for _ in costs]
+    run.together(*(teller.hold(hold) for hold in holds))
+    run.together(
+        *(teller.capture(customer.capture(hold, cost, **more)) for hold, cost in zip(holds, costs, strict=True))
+    )
+
+
+def test_settling_moves_unsettled_to_revenue_and_available_not_at_all(run, teller, customer):
+    use(run, teller, customer, [3, 4, 0], input_tokens=5, latency_ms=20, ttft_ms=7)
+    assert settlement.settle_all() == 3
+    account = customer.account
+    assert (account.posted, account.unsettled, account.available) == (993, 0, 993)
+    transfer = Transfer.objects.get(kind="usage")
+    assert (transfer.amount, transfer.debit_id, transfer.credit) == (7, account.pk, ledger.house("revenue"))
+    assert ledger.house("revenue").posted == 7
+    assert set(UsageRecord.objects.filter(cost_nanos__gt=0).values_list("transfer_id", flat=True)) == {transfer.pk}
+    assert UsageRecord.objects.get(cost_nanos=0).transfer_id is None
+    rollup = UsageRollup.objects.get()
+    assert (rollup.requests, rollup.errors, rollup.cost_nanos, rollup.input_tokens) == (3, 0, 7, 15)
+    assert (rollup.latency_ms_sum, rollup.ttft_ms_sum, rollup.ttft_count) == (60, 21, 3)
+    assert settlement.settle_all() == 0
+    use(run, teller, customer, [5], outcome="upstream_error")
+    assert settlement.settle_account(account) == 1
+    rollup.refresh_from_db()
+    assert (rollup.requests, rollup.errors, rollup.cost_nanos) == (4, 1, 12)
+    assert reconciliation.check() == []
+
+
+def test_settling_in_small_batches(run, teller, customer, monkeypatch):
+    monkeypatch.setattr(settlement, "BATCH", 3)
+    use(run, teller, customer, [1] * 10)
+    assert settlement.settle_all() == 10
+    assert Transfer.objects.filter(kind="usage").count() == 4
+    assert reconciliation.check() == []
+
+
+def test_settling_at_the_same_time_counts_once(run, teller, new_customer, monkeypatch):
+    monkeypatch.setattr(settlement, "BATCH", 7)
+    customers = [new_customer(1000) for _ in range(3)]
+    for customer in customers:
+        use(run, teller, customer, [2] * 40)
+    settled, failed = [], []
+
+    def work() -> None:
+        try:
+            settled.append(settlement.settle_all())
+        except Exception as error:
+            failed.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    use(run, teller, customers[0], [2] * 40)  # while admissions go on
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert sum(settled) + settlement.settle_all() == 160
+    assert [customer.account.posted for customer in customers] == [840, 920, 920]
+    assert reconciliation.check() == []
+
+
+def test_a_settlement_that_is_killed_leaves_nothing_half_done(run, teller, customer):
+    use(run, teller, customer, [1] * 5)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN PERFORM pg_sleep(5); RETURN NULL; END $$;"
+            "CREATE TRIGGER slow AFTER INSERT ON billing_transfer FOR EACH ROW EXECUTE FUNCTION slow()"
+        )
+        try:
+            cursor.execute("SET statement_timeout = 300")
+            with pytest.raises(OperationalError, match="statement timeout"):
+                settlement.settle_all()
+        finally:
+            cursor.execute("RESET statement_timeout")
+            cursor.execute("DROP TRIGGER slow ON billing_transfer; DROP FUNCTION slow()")
+    assert (customer.account.unsettled, customer.account.posted) == (5, 1000)
+    assert not UsageRollup.objects.exists()
+    assert reconciliation.check() == []
+    assert settlement.settle_all() == 5
+    assert reconciliation.check() == []
+
+
+def test_checkpoints_only_rise(run, teller, customer):
+    hold = customer.hold(100)
+    run(teller.hold(hold))
+    for progress in (10, 30, 20):
+        teller.checkpoint(hold.request_id, progress)
+        run(teller._chores(teller._settle))
+    assert Hold.objects.get().progress == 30
+
+
+def grow_old(seconds: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE billing_worker SET seen_at = seen_at - make_interval(secs => %s)", [seconds])
+
+
+def test_the_reaper_charges_the_last_checkpoint_of_a_dead_worker(run, teller, customer, settings):
+    settings.REAPER_WORKER_TIMEOUT_S = 60
+    hold = customer.hold(100, end_user="ann")
+    run(teller.hold(hold))
+    teller.checkpoint(hold.request_id, 33)
+    run(teller._chores(teller._settle))
+    assert reaper.reap() == 0
+    grow_old(61)
+    assert reaper.reap() == 1
+    record = UsageRecord.objects.get()
+    assert (record.outcome, record.cost_nanos, record.hold_nanos, record.end_user) == ("interrupted", 33, 100, "ann")
+    assert customer.available == 967
+    assert reaper.reap() == 0
+    # The worker was only asleep: its capture charges the rest, and only once.
+    final = customer.capture(hold, 80, output_tokens=9)
+    assert run(teller.capture(final)).recorded is False
+    assert run(teller.capture(final)).recorded is False
+    rest = UsageRecord.objects.get(pk=uuid5(hold.request_id, "final"))
+    assert (rest.cost_nanos, rest.outcome, rest.output_tokens) == (47, "adjustment", 9)
+    assert customer.available == 1000 - 80
+    assert UsageRecord.objects.count() == 2
+    assert settlement.settle_all() == 2
+    assert UsageRollup.objects.get().requests == 1
+    assert reconciliation.check() == []
+
+
+def test_a_worker_that_comes_back_with_less_charges_nothing_more(run, teller, customer):
+    hold = customer.hold(100)
+    run(teller.hold(hold))
+    teller.checkpoint(hold.request_id, 33)
+    run(teller._chores(teller._settle))
+    grow_old(601)
+    tasks.reap()
+    assert isinstance(run(teller.extend(hold.request_id, 1)), Refused)
+    run(teller.capture(customer.capture(hold, 20)))
+    assert customer.available == 967
+    assert reconciliation.check() == []
+
+
+def test_a_worker_that_stopped_is_reaped_at_once(run, teller, customer):
+    run(teller.hold(customer.hold(100)))
+    Worker.objects.update(stopped_at=Worker.objects.get().seen_at)
+    assert reaper.reap() == 1
+    assert customer.available == 1000
+
+
+def test_holds_of_an_unknown_worker_wait_for_their_own_age(run, teller, customer):
+    run(teller.hold(customer.hold(100)))
+    Hold.objects.update(worker=uuid4())
+    assert reaper.reap(dead_after=timedelta(minutes=1)) == 0
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE billing_hold SET created_at = created_at - interval '2 min'")
+    assert reaper.reap(dead_after=timedelta(minutes=1)) == 1
+
+
+def test_the_reaper_frees_the_key_of_what_cost_nothing_and_marks_the_other_lost(run, teller, customer):
+    free, paid = customer.hold(10), customer.hold(10)
+    for key, hold in (("free", free), ("paid", paid)):
+        run(teller.claim(organization_id=customer.organization.pk, key=key, body_sha=b"b", request_id=hold.request_id))
+        run(teller.hold(hold))
+    teller.checkpoint(paid.request_id, 4)
+    run(teller._chores(teller._settle))
+    grow_old(601)
+    assert reaper.reap() == 2
+    assert list(IdempotencyKey.objects.values_list("key", "state")) == [("paid", "lost")]
+
+
+def test_tidying_makes_partitions_and_forgets(run, teller, customer):
+    hold = customer.hold(10)
+    run(teller.claim(organization_id=customer.organization.pk, key="k", body_sha=b"b", request_id=hold.request_id))
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE billing_idempotencykey SET created_at = now() - interval '25 h'")
+        cursor.execute("SELECT billing_ensure_partitions(3)")
+        assert cursor.fetchone() == (0,)
+    Worker.objects.create(id=uuid4())
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE billing_worker SET seen_at = now() - interval '8 days' WHERE id <> %s", [teller.worker_id]
+        )
+    tasks.tidy()
+    assert not IdempotencyKey.objects.exists()
+    assert Worker.objects.count() == 1
+
+
+def test_usage_lies_in_the_partition_of_its_month(run, teller, customer):
+    use(run, teller, customer, [1])
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT tableoid::regclass::text = 'billing_usagerecord_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM') "
+            "FROM billing_usagerecord"
+        )
+        assert cursor.fetchall() == [(True,)]

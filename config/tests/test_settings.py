@@ -1,0 +1,93 @@
+"""A wrong or missing value stops the start with one line that names it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from config import environment
+
+GOOD = {
+    "PATH": os.environ["PATH"],
+    "SECRET_KEY": "a-secret-key-that-is-long-enough-0123456789-abcdefghij",
+    "DATABASE_URL": "postgres://user@localhost/name",
+}
+
+
+def start(**variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "import config.settings"],
+        env=GOOD | variables,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_good_settings_start():
+    assert start().returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SECRET_KEY", "short"),
+        ("DATABASE_URL", "mysql://localhost/name"),
+        ("DATABASE_URL", "postgres://localhost:port/name"),
+        ("DEPLOYMENT_MODE", "half-hosted"),
+        ("SITE_URL", "example.com"),
+        ("DEFAULT_RPM", "many"),
+        ("DEFAULT_RPM", "-1"),
+        ("DEBUG", "maybe"),
+        ("EMAIL_URL", "pigeon://"),
+        ("LOG_FORMAT", "xml"),
+        ("SECRET_KEY_FILE", "/nonexistent"),
+    ],
+)
+def test_a_wrong_value_is_named_in_one_line(name, value):
+    stopped = start(**{name: value})
+    assert stopped.returncode == 1
+    (line,) = stopped.stderr.strip().splitlines()
+    assert line.startswith(f"{name}: ")
+
+
+def test_a_missing_value_is_named(monkeypatch):
+    monkeypatch.delenv("NO_SUCH_SETTING", raising=False)
+    with pytest.raises(environment.SettingError, match="NO_SUCH_SETTING: is not set"):
+        environment.env_secret("NO_SUCH_SETTING")
+
+
+def test_a_secret_may_be_a_file(monkeypatch, tmp_path):
+    path = tmp_path / "secret"
+    path.write_text("from a file\n")
+    monkeypatch.setenv("SOME_SECRET_FILE", str(path))
+    assert environment.env_secret("SOME_SECRET") == "from a file"
+
+
+def test_files_fill_what_the_environment_does_not_set(monkeypatch, tmp_path):
+    for name in ("T_A", "T_B", "T_C"):
+        monkeypatch.setenv(name, "unset")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("T_A", "from the environment")
+    (tmp_path / ".env.local").write_text("T_A=x\nexport T_B='quoted value'\n# comment\n\n")
+    (tmp_path / ".env").write_text("T_B=y\nT_C = spaced\n")
+    environment.read_env_files(tmp_path)
+    assert [os.environ[name] for name in ("T_A", "T_B", "T_C")] == ["from the environment", "quoted value", "spaced"]
+
+
+def test_a_line_that_is_no_setting_is_named(tmp_path):
+    (tmp_path / ".env").write_text("GOOD=1\nnonsense\n")
+    with pytest.raises(environment.SettingError, match=r"\.env:2: expected NAME=value"):
+        environment.read_env_files(tmp_path)
+
+
+def test_a_database_url_is_taken_apart():
+    parsed = environment.database("postgres://us%40er:p%2Fw@db.example:5433/na-me?sslmode=require")
+    assert parsed["USER"] == "us@er"
+    assert parsed["PASSWORD"] == "p/w"
+    assert (parsed["HOST"], parsed["PORT"], parsed["NAME"]) == ("db.example", "5433", "na-me")
+    assert parsed["OPTIONS"] == {"sslmode": "require"}
