@@ -5,6 +5,7 @@ from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
 from django.db import models
+from django.db.models.functions import Cast
 from django.utils import timezone
 
 
@@ -170,3 +171,29 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} {self.target_type} {self.target_id}"
+
+
+class Event(models.Model):
+    """Something that happened to an organization, for its webhooks and its event feed.
+
+    Ids are given before commit, so a reader who went by ids alone could pass over a row that commits later. The feed
+    therefore goes by (`transaction`, `id`), and only as far as every transaction has ended.
+    """
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="events")
+    kind = models.CharField(max_length=60)
+    data = models.JSONField(default=dict)
+    transaction = models.BigIntegerField(
+        db_default=Cast(
+            models.Func(function="pg_current_xact_id", template="%(function)s()::text"), models.BigIntegerField()
+        ),
+        editable=False,
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        indexes = [models.Index(fields=["organization", "transaction", "id"], name="event_feed")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.public_id}"
