@@ -79,6 +79,7 @@ INSTALLED_APPS = [
     "billing",
     "proxy",
     "sandbox",
+    "status",
 ]
 MIDDLEWARE = [
     "config.middleware.RequestIdMiddleware",
@@ -152,6 +153,11 @@ CELERY_BEAT_SCHEDULE = {
     "reconcile": {"task": "billing.tasks.reconcile", "schedule": 3600.0, "options": {"expires": 1800}},
     "forget_upstream_objects": {"task": "proxy.tasks.forget_upstream_objects", "schedule": 86_400.0},
     "tidy": {"task": "billing.tasks.tidy", "schedule": 6 * 3600.0, "options": {"expires": 3600}},
+}
+CELERY_BEAT_SCHEDULE |= {
+    "status_look": {"task": "status.tasks.look", "schedule": 15.0, "options": {"expires": 15}},
+    "status_services": {"task": "proxy.tasks.keep_services", "schedule": 60.0, "options": {"expires": 60}},
+    "status_tidy": {"task": "status.tasks.tidy", "schedule": 3600.0, "options": {"expires": 1800}},
 }
 # A worker that PostgreSQL has not heard of for so long is dead: its requests are settled at their last checkpoint.
 REAPER_WORKER_TIMEOUT_S = env_int("REAPER_WORKER_TIMEOUT_S", 600, minimum=1)
@@ -249,6 +255,9 @@ REST_FRAMEWORK = {
 }
 
 # ---------------------------------------------------------------- Watching it run
+# How long a service must be well before its incident ends, and the key of the completions that probe it.
+STATUS_CALM_S = env_int("STATUS_CALM_S", 300)
+STATUS_API_KEY = env_secret("STATUS_API_KEY", "")
 LOG_LEVEL = env("LOG_LEVEL", "info").upper()
 SENTRY_DSN = env_secret("SENTRY_DSN", "")
 METRICS_TOKEN = env_secret("METRICS_TOKEN", "")

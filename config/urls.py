@@ -17,4 +17,5 @@ urlpatterns = [
     path("", include("accounts.urls")),
     path("", include("billing.urls")),
     path("", include("proxy.urls")),
+    path("", include("status.urls")),
 ]

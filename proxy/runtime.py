@@ -20,16 +20,19 @@ from proxy.gateway.errors import Unavailable
 from proxy.gateway.limits import Limiter
 from proxy.gateway.metrics import TellerObserver
 from proxy.gateway.owned import Keeper
+from proxy.gateway.pulse import PULSE
 from proxy.gateway.relay import Relay
 from proxy.gateway.routing import Router
 from proxy.gateway.snapshots import Catalog
 from proxy.gateway.upstream import AiohttpClient
 from proxy.listener import CATALOG, KEYS, Listener
+from status import traffic
 
 log = structlog.get_logger(__name__)
 
 CATALOG_RELOAD_S = 30.0
 USE_RECORDED_EVERY_S = 10.0
+PULSE_RECORDED_EVERY_S = 5.0
 DRAIN_S = 120.0
 
 
@@ -69,7 +72,11 @@ class Runtime:
         self.listener = Listener(settings.DATABASE_URL, on_change=self._on_change, on_state=self._on_state)
         self.listener.start()
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._keep_catalog()), loop.create_task(self._record_use())]
+        self._tasks = [
+            loop.create_task(self._keep_catalog()),
+            loop.create_task(self._record_use()),
+            loop.create_task(self._record_pulse()),
+        ]
         self.gateway = Gateway(
             keyring=self.keyring,
             catalog=self.current_catalog,
@@ -133,6 +140,29 @@ class Runtime:
             except DatabaseError as error:
                 log.warning("key_use_not_recorded", error=type(error).__name__, keys=len(used))
             log.debug("key_use_recorded", keys=len(used), ms=round((time.perf_counter() - started) * 1000))
+
+    async def _record_pulse(self) -> None:
+        """Tell the status page how requests fare. While PostgreSQL is away, nothing is told: probes see that."""
+        while True:
+            await asyncio.sleep(PULSE_RECORDED_EVERY_S)
+            counts = PULSE.take()
+            if not counts:
+                continue
+            samples = [
+                traffic.Sample(
+                    provider,
+                    model,
+                    count.requests,
+                    count.upstream_failures,
+                    count.our_failures,
+                    count.latency_ms_sum,
+                )
+                for (provider, model), count in counts.items()
+            ]
+            try:
+                await sync_to_async(traffic.record, thread_sensitive=False)(samples)
+            except DatabaseError as error:
+                log.warning("pulse_not_recorded", error=type(error).__name__)
 
     async def _on_change(self, channel: str, payload: str) -> None:
         if channel == CATALOG:

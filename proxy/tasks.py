@@ -2,10 +2,16 @@
 
 from celery import shared_task
 
-from proxy import upstream_objects
+from proxy import outlook, upstream_objects
 
 
 @shared_task
 def forget_upstream_objects() -> None:
     """Drop the owners of objects that no provider keeps any longer."""
     upstream_objects.forget_old()
+
+
+@shared_task
+def keep_services() -> None:
+    """Let the status page have a service for each provider."""
+    outlook.keep_services()

@@ -32,6 +32,7 @@ from proxy.gateway.jobs import Endpoint
 from proxy.gateway.keys import Keyring
 from proxy.gateway.limits import Limiter
 from proxy.gateway.owned import RESPONSES, Keeper
+from proxy.gateway.pulse import PULSE
 from proxy.gateway.relay import Relay
 from proxy.gateway.sinks import Sink
 from proxy.gateway.snapshots import Catalog, Key, Route
@@ -106,6 +107,7 @@ class Gateway:
         except GatewayError as error:
             await self._refuse(request, response, error, headers)
         except TellerUnavailable:
+            PULSE.failed_ourselves()
             await self._refuse(request, response, Unavailable(), headers)
         except ClientGone:
             pass
@@ -115,6 +117,7 @@ class Gateway:
             raise
         except Exception:
             log.exception("gateway_failed", request_id=request_id.hex, path=request.path[:100])
+            PULSE.failed_ourselves()
             await self._refuse(request, response, GatewayError("The server had an error. Please retry."), headers)
 
     async def _refuse(

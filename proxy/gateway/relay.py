@@ -21,6 +21,7 @@ from proxy.gateway.exchange import NOTHING, Ending, Exchange, Measured, capture_
 from proxy.gateway.keys import Keyring
 from proxy.gateway.meters import EVENTS
 from proxy.gateway.owned import Objects
+from proxy.gateway.pulse import PULSE
 from proxy.gateway.sinks import MAX_REPLAY_BYTES, Sink
 from proxy.gateway.streams import StreamPump, outcome_of
 from proxy.gateway.tokens import count
@@ -84,6 +85,7 @@ class Relay:
             output_tokens=capture.output_tokens,
             cost=capture.cost,
         )
+        PULSE.ended(capture)
         return settled
 
     async def _interrupted(self, exchange: Exchange, measured: Measured) -> None:
