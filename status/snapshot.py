@@ -12,6 +12,7 @@ from django.db import DatabaseError
 from django.utils import timezone
 
 from status.models import Incident, Maintenance, Service, ServiceDay
+from status.states import State
 from status.uptime import Tally, basis_points, last_days, percent
 
 log = structlog.get_logger(__name__)
@@ -139,11 +140,19 @@ def _service(service: Service, days: dict[date, Tally], now: datetime, in_work: 
         "description": service.description,
         "state": state.slug,
         "state_value": int(state),
-        "label": "Under maintenance" if in_work else state.label,
+        "label": _label(service, in_work),
         "in_maintenance": in_work,
         "uptime": percent(basis_points(days.values())),
         "days": [_day(day, tally) for day, tally in last_days(days, now.astimezone(UTC).date(), DAYS)],
     }
+
+
+def _label(service: Service, in_work: bool) -> str:
+    if in_work:
+        return "Under maintenance"
+    if service.observed_at is None and service.current == State.OPERATIONAL:
+        return "No recent data"
+    return service.current.label
 
 
 def _day(day: date, tally: Tally | None) -> dict[str, Any]:

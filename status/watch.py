@@ -38,16 +38,18 @@ def look(now: datetime | None = None) -> bool:
         checks.setdefault(check.service_id, []).append(check)
     in_work = set(Maintenance.objects.filter(starts_at__lte=now, ends_at__gt=now).values_list("services", flat=True))
     for service in Service.objects.select_for_update():
-        verdict = _verdict(service, traffic, checks.get(service.pk, []))
+        verdicts = _verdicts(service, traffic, checks.get(service.pk, []))
         _tally(service, now)
-        _follow(service, verdict, now, opens_incidents=service.pk not in in_work)
-        service.observed_at = now
+        _follow(service, judgement.worst(verdicts), now, opens_incidents=service.pk not in in_work)
+        service.observed_at = now if verdicts or service.forced_state is not None else None
         service.save(update_fields=["state", "reason", "fault", "suspected_state", "observed_at", "calm_since"])
     return True
 
 
-def _verdict(service: Service, traffic: Traffic, checks: list[Check]) -> Verdict:
-    verdicts = [judgement.of_traffic(traffic.window(service), traffic.baseline(service))]
+def _verdicts(service: Service, traffic: Traffic, checks: list[Check]) -> list[Verdict]:
+    """What its traffic and each of its checks say; nothing when neither has anything to say."""
+    window, baseline = traffic.window(service), traffic.baseline(service)
+    verdicts = [judgement.of_traffic(window, baseline)] if window.requests or baseline.requests else []
     for check in checks:
         if check.checked_at is None or not probing.is_configured(check):
             continue
@@ -60,7 +62,7 @@ def _verdict(service: Service, traffic: Traffic, checks: list[Check]) -> Verdict
                 fault="upstream" if check.is_upstream else "ours",
             )
         )
-    return judgement.worst(verdicts)
+    return verdicts
 
 
 def _tally(service: Service, now: datetime) -> None:

@@ -243,6 +243,7 @@ class Installation:
             "ALLOWED_HOSTS": "127.0.0.1,localhost",
             "EMAIL_URL": "dummy:",
             "LOG_LEVEL": "info",
+            "STATUS_CALM_S": "1",
             **self.settings,
         }
 

@@ -43,6 +43,18 @@ TABLE = [
     Row("proxy:landing", dict.fromkeys(PEOPLE, 405), "post"),
     Row("proxy:console", dict.fromkeys(PEOPLE, 302)),
     Row("proxy:overview", MEMBERS),
+    Row("status:page", EVERYBODY),
+    Row("status:json", EVERYBODY),
+    Row("status:rss", EVERYBODY),
+    Row("status:history", EVERYBODY),
+    Row("status:events", EVERYBODY),
+    Row("status:subscribe", EVERYBODY),
+    Row("status:subscribe", dict.fromkeys(PEOPLE, 422), "post", {"email": "nobody"}),
+    Row("status:badge", EVERYBODY),
+    Row("status:incident", EVERYBODY),
+    Row("status:confirm", EVERYBODY),
+    Row("status:confirm", dict.fromkeys(PEOPLE, 410), "post"),
+    Row("status:unsubscribe", EVERYBODY),
     Row("accounts:key-list", MEMBERS),
     Row("accounts:key-create", KEY_MAKERS),
     Row("accounts:key-create", _made(KEY_MAKERS, 201), "post", {"name": "new"}),
@@ -75,6 +87,14 @@ def _address(name: str, cast: Cast) -> str:
         return reverse(name, args=[slug, pages_kit.key_of(cast.organization).public_id])
     if name == "billing:request-detail":
         return reverse(name, args=[slug, pages_kit.request_of(pages_kit.key_of(cast.organization)).request_id])
+    if name in {"status:confirm", "status:unsubscribe"}:
+        return reverse(name, args=["a-token-that-nobody-has"])
+    if name == "status:badge":
+        return reverse(name, args=["api"])
+    if name == "status:incident":
+        return reverse(name, args=[pages_kit.incident().public_id])
+    if name.startswith("status:"):
+        return reverse(name)
     if ":" not in name or name in {"proxy:landing", "proxy:console"}:
         return reverse(name)
     return reverse(name, args=[slug])

@@ -132,6 +132,9 @@ def test_merging_ends_one_incident_in_the_other(clock, service):
 
 
 def test_days_count_what_was_seen(clock, service):
+    clock.looks(3)
+    assert not ServiceDay.objects.exists()  # neither a check nor a request: nobody saw it
+    Check.objects.create(service=service, kind=Check.Kind.HTTP, checked_at=NOON)
     clock.now = datetime(2026, 11, 20, 23, 59, 0, tzinfo=UTC)
     clock.looks(9)  # the first look begins, eight spans of 15 s follow; three of them before midnight
     days = list(ServiceDay.objects.order_by("day").values_list("operational_s", flat=True))
