@@ -40,9 +40,7 @@ def end_user_list(request: MemberRequest, slug: str) -> HttpResponse:
     organization = organization_for(request, slug, Role.VIEWER)
     search = request.GET.get("q", "").replace("\0", "")[: blocks.MAX_END_USER]
     number = _page(request.GET.get("page", ""))
-    found = end_user_usage.page(
-        organization, search=search, limit=PAGE_SIZE + 1, offset=(number - 1) * PAGE_SIZE
-    )
+    found = end_user_usage.page(organization, search=search, limit=PAGE_SIZE + 1, offset=(number - 1) * PAGE_SIZE)
     shown = found[:PAGE_SIZE]
     names = [each.end_user for each in shown]
     blocked = {block.end_user: block for block in blocks.active(organization).filter(end_user__in=names)}

@@ -21,7 +21,13 @@ OUTCOMES = [
 ]
 KEY_CHOICES = 200
 FIRST_YEAR, LAST_YEAR = 2020, 2100
-BLOCK_LENGTHS = [("", "Until unblocked"), ("1", "For an hour"), ("24", "For a day"), ("168", "For a week"), ("720", "For 30 days")]
+BLOCK_LENGTHS = [
+    ("", "Until unblocked"),
+    ("1", "For an hour"),
+    ("24", "For a day"),
+    ("168", "For a week"),
+    ("720", "For 30 days"),
+]
 
 
 class DayField(forms.DateField):

@@ -91,5 +91,6 @@ def _read(sql: str, values: Mapping[str, Any]) -> list[Cap]:
                 ("tokens", token_cap, used_tokens, held_tokens),
             ):
                 if cap is not None:
-                    caps.append(Cap(budget_id, scope, name, period, unit, cap, used, held, resets_at, observes, follows))
+                    seen = (cap, used, held, resets_at, observes, follows)
+                    caps.append(Cap(budget_id, scope, name, period, unit, *seen))
     return caps

@@ -65,6 +65,19 @@ TABLE = [
     Row("accounts:key-rotate", _made(KEY_MAKERS, 201), "post", {"grace": "24"}),
     Row("billing:key-budgets", MEMBERS),
     Row("billing:key-budgets", _made(ADMINS, 302), "post", {"tokens_day": "1000"}),
+    Row("billing:limits", MEMBERS),
+    Row("billing:limits", _made(ADMINS, 302), "post", {"part": "rates", "rates-rpm": "100"}),
+    Row("billing:limits", _made(ADMINS, 302), "post", {"part": "organization", "organization-cost_day": "10"}),
+    Row("billing:limits", ADMINS, "post", {"part": "end_user", "end_user-cost_day": "10", "preview": "1"}),
+    Row("billing:limits", _made(ADMINS, 422), "post", {"part": "nothing"}),
+    Row("billing:end-user-list", MEMBERS),
+    Row("billing:end-user-budgets", MEMBERS),
+    Row("billing:end-user-budgets", _made(ADMINS, 302), "post", {"tokens_month": "5"}),
+    Row("billing:end-user-block", ADMINS),
+    Row("billing:end-user-block", _made(ADMINS, 302), "post", {"end_user": "bob", "reason": "spam"}),
+    Row("billing:end-user-block", _made(ADMINS, 422), "post", {"end_user": "", "reason": ""}),
+    Row("billing:end-user-unblock", ADMINS),
+    Row("billing:end-user-unblock", _made(ADMINS, 302), "post"),
     Row("billing:request-list", MEMBERS),
     Row("billing:request-detail", MEMBERS),
 ]
@@ -85,6 +98,8 @@ def _address(name: str, cast: Cast) -> str:
     slug = cast.organization.slug
     if name in {"accounts:key-revoke", "accounts:key-rotate", "billing:key-budgets"}:
         return reverse(name, args=[slug, pages_kit.key_of(cast.organization).public_id])
+    if name in {"billing:end-user-budgets", "billing:end-user-unblock"}:
+        return reverse(name, args=[slug]) + "?who=bob"
     if name == "billing:request-detail":
         return reverse(name, args=[slug, pages_kit.request_of(pages_kit.key_of(cast.organization)).request_id])
     if name in {"status:confirm", "status:unsubscribe"}:
