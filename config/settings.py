@@ -48,6 +48,7 @@ CLOUDFLARE_API_KEY = env_secret("CLOUDFLARE_API_KEY", "")
 MODEL_PRICING_JSON = env_secret("MODEL_PRICING_JSON", "")
 # Hosts of upstreams may be private addresses (llama.cpp beside us); a tenant can never choose one.
 GATEWAY_MAX_BODY_BYTES = env_int("GATEWAY_MAX_BODY_BYTES", 20 * 1024 * 1024, minimum=1024)
+GATEWAY_MAX_UPLOAD_BYTES = env_int("GATEWAY_MAX_UPLOAD_BYTES", 200 * 1024 * 1024, minimum=1024)
 GATEWAY_FIRST_BYTE_TIMEOUT_S = env_int("GATEWAY_FIRST_BYTE_TIMEOUT_S", 120, minimum=1)
 GATEWAY_IDLE_TIMEOUT_S = env_int("GATEWAY_IDLE_TIMEOUT_S", 60, minimum=1)
 GATEWAY_TOTAL_TIMEOUT_S = env_int("GATEWAY_TOTAL_TIMEOUT_S", 900, minimum=1)

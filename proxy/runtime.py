@@ -87,6 +87,7 @@ class Runtime:
             options=Options(
                 site_url=settings.SITE_URL,
                 max_body_bytes=settings.GATEWAY_MAX_BODY_BYTES,
+                max_upload_bytes=settings.GATEWAY_MAX_UPLOAD_BYTES,
                 default_rpm=settings.DEFAULT_RPM,
                 trusted_proxies=settings.ALLAUTH_TRUSTED_PROXY_COUNT,
                 deadlines=deadlines,

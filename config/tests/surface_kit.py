@@ -33,6 +33,13 @@ PROVIDER_KEY = "sandbox-key-for-tests"
 RATES: dict[str, dict[str, Any]] = {
     "gpt-4o-mini": {"input": "1", "cached_input": "0.5", "output": "2", "units": {"web_search_call": "0.01"}},
     "omni-moderation-latest": {"input": "0", "output": "0"},
+    "gpt-image-2": {"input": "5", "cached_input": "1.25", "image_input": "8", "image_output": "30"},
+    "flux": {"units": {"image": "0.02"}},
+    "tiled": {"units": {"image": "0.04", "tile": "0.007", "step": "0.001"}},
+    "gpt-4o-mini-transcribe": {"input": "1.25", "audio_input": "3", "output": "5"},
+    "whisper-1": {"units": {"minute": "0.006"}},
+    "tts-1": {"units": {"million_characters": "15"}},
+    "gpt-4o-mini-tts": {"input": "0.6", "audio_output": "12"},
 }
 
 
@@ -52,10 +59,11 @@ class Surface:
 
 
 @contextmanager
-def running() -> Iterator[Surface]:
-    """A gateway whose models are all served by one simulated provider."""
-    provider = Provider(PROVIDER_KEY)
-    with _serving(server(provider, upstream_port := free_port())):
+def running(*, discards: bool = False) -> Iterator[Surface]:
+    """A gateway whose models are all served by one simulated provider; or by one that throws away what it gets."""
+    provider, upstream_port = Provider(PROVIDER_KEY), free_port()
+    discarding = uvicorn.Config(_discard, port=upstream_port, log_level="critical", ws="none", lifespan="off")
+    with _serving(uvicorn.Server(discarding) if discards else server(provider, upstream_port)):
         teller = TestTeller()
         app = _App(teller, _catalog(f"http://127.0.0.1:{upstream_port}/v1"))
         config = uvicorn.Config(app, port=(port := free_port()), lifespan="on", log_level="critical", ws="none")
@@ -64,6 +72,15 @@ def running() -> Iterator[Surface]:
             url = f"http://127.0.0.1:{port}/v1"
             with OpenAI(base_url=url, api_key=SECRET, timeout=20, max_retries=0) as sdk:
                 yield Surface(sdk, url, teller, provider)
+
+
+async def _discard(scope: Any, receive: Any, send: Any) -> None:
+    """Answer any upload with one image."""
+    while (await receive()).get("more_body"):
+        pass
+    head = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]}
+    await send(head)
+    await send({"type": "http.response.body", "body": b'{"created":1,"data":[{"b64_json":"AA=="}]}'})
 
 
 class _App:

@@ -1,13 +1,17 @@
 """What a request would hold and cost, by the gateway's own parser and prices. Nothing is sent and nothing is held."""
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from billing import pricing
 from billing.pricing import Rate, Unpriced, Usage
+from proxy.gateway import audio, fields
 from proxy.gateway.endpoints import DEFAULT_OUTPUT_TOKENS, ENDPOINTS, Endpoint, Job
 from proxy.gateway.errors import InvalidRequest, ModelNotFound, UnsupportedValue
+from proxy.gateway.forms import FilePart, Form
+from proxy.gateway.images import DEFAULT_MODEL
 from proxy.gateway.snapshots import Catalog, Route
 
 # By which field a body shows what it is for, the most telling first.
@@ -21,8 +25,6 @@ _TELLTALES = (
     ("input", "/v1/audio/speech"),
     ("input", "/v1/moderations"),
 )
-# An image is asked for without naming a model: the one that it always meant.
-DEFAULT_IMAGE_MODEL = "gpt-image-1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,9 @@ def quote(body: dict[str, Any], catalog: Catalog, *, endpoint: str = "") -> Quot
     Raises the `GatewayError` with which the gateway would refuse it as wrong.
     """
     if "model" not in body and "prompt" in body and ("size" in body or "quality" in body):
-        body = body | {"model": DEFAULT_IMAGE_MODEL}
+        body = body | {"model": DEFAULT_MODEL}
     parsed_by = _endpoint(body, catalog, endpoint)
-    job = parsed_by.parse(body)
+    job = _parsed(parsed_by, body)
     route = catalog.find(job.model)
     if route is None or not route.deployments:
         raise ModelNotFound(job.model)
@@ -99,6 +101,19 @@ def quote(body: dict[str, Any], catalog: Catalog, *, endpoint: str = "") -> Quot
     outputs = _outputs(job, route)
     hold = max(1, _worst_case(job, route.rate, outputs))
     return Quote(parsed_by, job, route, route.rate, outputs, hold)
+
+
+def _parsed(endpoint: Endpoint, body: dict[str, Any]) -> Job:
+    """The body as the gateway reads it. A form has no files here: `duration_seconds` and `images` stand for them."""
+    if endpoint.parse is not None:
+        return endpoint.parse(body)
+    assert endpoint.parse_form is not None  # noqa: S101 - an endpoint takes one or the other
+    seconds = fields.integer(body, "duration_seconds", 60, 1, audio.MAX_SECONDS)
+    images = fields.integer(body, "images", 1, 1, 16)
+    files = [FilePart("file", "recording", "", 0, seconds * audio.UNKNOWN_BYTES_PER_S)]
+    files += [FilePart("image", "image", "", 0, 1) for _ in range(images)]
+    rest = {name: value for name, value in body.items() if name not in {"duration_seconds", "images"}}
+    return endpoint.parse_form(rest, Form(io.BytesIO(), [(part.name, part) for part in files]))
 
 
 def _outputs(job: Job, route: Route) -> int:

@@ -28,7 +28,8 @@ from proxy.gateway.errors import (
     UnsupportedValue,
 )
 from proxy.gateway.exchange import Exchange
-from proxy.gateway.jobs import Endpoint
+from proxy.gateway.forms import Form
+from proxy.gateway.jobs import Endpoint, Job
 from proxy.gateway.keys import Keyring
 from proxy.gateway.limits import Limiter
 from proxy.gateway.owned import RESPONSES, Keeper
@@ -41,6 +42,7 @@ from proxy.gateway.wire import ClientGone, Receive, Request, Response, Scope, Se
 log = structlog.get_logger(__name__)
 
 BODY_TIMEOUT_S = 60.0
+UPLOAD_TIMEOUT_S = 900.0
 MAX_LABEL = 256
 MAX_API_VERSION = 40
 
@@ -51,9 +53,22 @@ class Options:
 
     site_url: str
     max_body_bytes: int = 20 * 1024 * 1024
+    max_upload_bytes: int = 200 * 1024 * 1024
     default_rpm: int = 0
     trusted_proxies: int = 0
     deadlines: Deadlines = field(default_factory=Deadlines)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A request whose key is known, and what its answer begins with."""
+
+    request: Request
+    response: Response
+    key: Key
+    request_id: UUID
+    headers: list[tuple[str, str]]
+    started_at: float
 
 
 class Gateway:
@@ -208,13 +223,22 @@ class Gateway:
     ) -> None:
         started_at = time.perf_counter()
         key = await keys.authenticate(request, self._keyring)
+        arrival = Arrival(request, response, key, request_id, headers, started_at)
         keys.authorize(key, endpoint.path, endpoint.scope, request, trusted_proxies=self._options.trusted_proxies)
-        parsed, raw = await request.json(limit=self._options.max_body_bytes, timeout_s=BODY_TIMEOUT_S)
+        if endpoint.fields_of is None:
+            parsed, content = await request.json(limit=self._options.max_body_bytes, timeout_s=BODY_TIMEOUT_S)
+            return await self._serve(arrival, endpoint, _parsed(endpoint, parsed, None), content)
+        form = await request.form(limit=self._options.max_upload_bytes, idle_s=BODY_TIMEOUT_S, total_s=UPLOAD_TIMEOUT_S)
+        try:
+            await self._serve(arrival, endpoint, _parsed(endpoint, endpoint.fields_of(form), form), form.digest)
+        finally:
+            form.close()
+
+    async def _serve(self, arrival: Arrival, endpoint: Endpoint, job: Job, content: bytes) -> None:
+        """A parsed request: limit, route, hold, relay. `content` is what a repeat of it must have in common."""
+        request, response, key, headers = arrival.request, arrival.response, arrival.key, arrival.headers
         idempotency_key = idempotency.read_key(request.headers.get("idempotency-key"))
-        exchange = self._exchange(
-            endpoint=endpoint, parsed=parsed, request=request, key=key, request_id=request_id, started_at=started_at
-        )
-        job = exchange.job
+        exchange = self._exchange(arrival, endpoint, job)
         if job.continues:
             await self._pin(exchange)
         rpm, tpm = self._options.default_rpm if key.rpm is None else key.rpm, key.tpm or 0
@@ -222,8 +246,8 @@ class Gateway:
         allowance = await self._limiter.admit(key.id, rpm=rpm, tpm=tpm, tokens=counted)
         headers += allowance.headers()
         if idempotency_key:
-            digest = idempotency.body_digest(endpoint.path, raw)
-            replay = await idempotency.claim(self._cashier.teller, key, idempotency_key, digest, request_id)
+            digest = idempotency.body_digest(endpoint.path, content)
+            replay = await idempotency.claim(self._cashier.teller, key, idempotency_key, digest, arrival.request_id)
             if replay is not None:
                 stored = replay.response
                 await response.whole(stored.status, [*stored.headers, ("idempotent-replayed", "true")], stored.body)
@@ -244,23 +268,14 @@ class Gateway:
             if exchange.idempotency_key and not response.is_started:
                 await asyncio.shield(
                     self._cashier.teller.release(
-                        organization_id=key.organization_id, key=idempotency_key, request_id=request_id
+                        organization_id=key.organization_id, key=idempotency_key, request_id=arrival.request_id
                     )
                 )
             raise
 
-    def _exchange(
-        self,
-        *,
-        endpoint: Endpoint,
-        parsed: dict[str, Any],
-        request: Request,
-        key: Key,
-        request_id: UUID,
-        started_at: float,
-    ) -> Exchange:
-        """The request, parsed and routed. Raises the error to answer with; nothing is held yet."""
-        job = endpoint.parse(parsed)
+    def _exchange(self, arrival: Arrival, endpoint: Endpoint, job: Job) -> Exchange:
+        """The request, routed. Raises the error to answer with; nothing is held yet."""
+        request, key = arrival.request, arrival.key
         route = self._catalog().find(job.model)
         if route is None or not route.deployments:
             raise ModelNotFound(job.model)
@@ -283,17 +298,24 @@ class Gateway:
         if endpoint.bound is not None:
             endpoint.bound(job, route, route.rate)
         return Exchange(
-            request_id=request_id,
+            request_id=arrival.request_id,
             key=key,
             endpoint=endpoint,
             job=job,
             route=route,
             rate=route.rate,
-            started_at=started_at,
+            started_at=arrival.started_at,
             end_user=(request.headers.get("x-user-id") or job.end_user)[:MAX_LABEL],
             run_id=request.headers.get("x-run-id", "")[:MAX_LABEL],
             api_version=_api_version(request),
         )
+
+
+def _parsed(endpoint: Endpoint, parsed: dict[str, Any], form: Form | None) -> Job:
+    if form is not None and endpoint.parse_form is not None:
+        return endpoint.parse_form(parsed, form)
+    assert endpoint.parse is not None  # noqa: S101 - an endpoint takes one or the other
+    return endpoint.parse(parsed)
 
 
 def _api_version(request: Request) -> str:

@@ -14,6 +14,7 @@ from proxy.gateway import metrics, upstream_errors
 from proxy.gateway.endpoints import upstream_body
 from proxy.gateway.errors import GatewayError, Unavailable, UpstreamFailed
 from proxy.gateway.exchange import Exchange
+from proxy.gateway.forms import Upload
 from proxy.gateway.providers import headers_of, url_of
 from proxy.gateway.routing import Router
 from proxy.gateway.sinks import Sink
@@ -26,8 +27,9 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 # How long a silent upstream is waited for before looking around: for a hang-up, a revoked key, a keep-alive.
 LOOK_AROUND_S = 5.0
+SLOWEST_UPLOAD_BYTES_PER_S = 500_000
 # An object with one of these is an answer, whatever its field `error` says.
-_ANSWERS = frozenset({"choices", "data", "output", "results"})
+_ANSWERS = frozenset({"choices", "data", "output", "results", "text"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +116,14 @@ class Attempts:
         url = url_of(deployment, exchange.endpoint.path, api_version=exchange.api_version)
         headers = headers_of(deployment) | {
             "content-type": "application/json",
-            "accept": "text/event-stream" if exchange.job.is_stream else "application/json",
+            "accept": exchange.endpoint.accept if exchange.job.is_stream else "application/json",
         }
         body = upstream_body(exchange.endpoint, exchange.job, deployment, output_cap=exchange.output_cap)
+        if isinstance(body, Upload):
+            headers |= {"content-type": body.content_type, "content-length": str(body.length)}
         timeout_s = deployment.timeout_s or self._deadlines.first_byte_s
+        if isinstance(body, Upload):
+            timeout_s += body.length / SLOWEST_UPLOAD_BYTES_PER_S
         try:
             return await self._client.post(url, headers=headers, body=body, timeout_s=timeout_s)
         except UpstreamError as error:

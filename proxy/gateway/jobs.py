@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from billing.pricing import Rate, Usage
 from billing.usage_counts import NO_UNITS
+from proxy.gateway.forms import Form
 from proxy.gateway.meters import Meter, StreamMeter
 from proxy.gateway.snapshots import Route
 
@@ -18,7 +19,8 @@ class Job:
 
     `prompt_tokens` is our best count of the input, `input_tokens` an upper bound of it for the hold; `output_tokens` is
     the most that each of `answers` may produce by the client's own limit, None if it set none. `units` is the most that
-    it may use of what is not a token. `continues` is the id of the upstream's object that it builds on.
+    it may use of what is not a token. `continues` is the id of the upstream's object that it builds on. `form` is what
+    came in place of a JSON body, and `replaces` what goes upstream in place of some of its fields.
     """
 
     model: str
@@ -35,12 +37,25 @@ class Job:
     embedding_format: str = ""
     units: Mapping[str, int] = NO_UNITS
     continues: str = ""
+    form: Form | None = None
+    replaces: Mapping[str, str | None] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """An answer in another shape than the upstream's."""
+
+    body: bytes
+    media_type: str
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A metered path: its scope, how its body is read, and how its answers are understood.
+
+    It takes JSON (`parse`) or a form (`parse_form`, after `fields_of` has read its texts). `render` writes an answer in
+    the shape that the client asked for.
 
     `bound` is asked once the model is known: it completes what the job may use, or refuses it. `delivered` counts what
     an answer delivered beside tokens; `charge` turns that and the reported usage (None: none) into what is charged,
@@ -50,7 +65,9 @@ class Endpoint:
 
     path: str
     scope: str
-    parse: Callable[[dict[str, Any]], Job]
+    parse: Callable[[dict[str, Any]], Job] | None = None
+    parse_form: Callable[[dict[str, Any], Form], Job] | None = None
+    fields_of: Callable[[Form], dict[str, Any]] | None = None
     makes_output: bool = True
     output_kind: Literal["text", "audio", "image"] = "text"
     asks_usage: bool = False
@@ -60,5 +77,7 @@ class Endpoint:
     delivered: Callable[[Job, dict[str, Any]], Mapping[str, int]] | None = None
     charge: Callable[[Job, Rate, Usage | None, Mapping[str, int]], Usage | None] | None = None
     estimate: Callable[[Job, Rate, int], Usage] | None = None
+    render: Callable[[Job, dict[str, Any]], Rendered | None] | None = None
+    accept: str = "text/event-stream"
     keeps: str = ""
     meter: Callable[[Job], Meter] = lambda job: StreamMeter(hides_usage=not job.wants_usage)

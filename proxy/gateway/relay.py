@@ -99,8 +99,12 @@ class Relay:
         if parsed.get("status") == "failed" and exchange.endpoint.keeps:
             ending = Ending("upstream_error", 200, "response_failed")
         capture = capture_of(exchange, ending, measured)
+        render = exchange.endpoint.render
+        rendered = render(exchange.job, parsed) if render is not None else None
+        if rendered is not None:
+            body = rendered.body
         headers += [
-            ("content-type", "application/json"),
+            ("content-type", rendered.media_type if rendered is not None else "application/json"),
             ("x-cost-credits", format_credits(capture.cost)),
             ("x-upstream", exchange.attempts[-1]["deployment"]),
         ]

@@ -1,7 +1,7 @@
 """The client that calls providers, behind a small interface so that a faster one can take its place."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from typing import Protocol
 
 import aiohttp
@@ -50,7 +50,9 @@ class Answer(Protocol):
 class Client(Protocol):
     """Sends one request. Follows no redirect, reads no proxy settings, keeps no cookies."""
 
-    async def post(self, url: str, *, headers: dict[str, str], body: bytes, timeout_s: float) -> Answer:
+    async def post(
+        self, url: str, *, headers: dict[str, str], body: bytes | AsyncIterable[bytes], timeout_s: float
+    ) -> Answer:
         """Raises `ConnectFailed`, `Disconnected` or `TimedOut` when no status line comes within `timeout_s`."""
 
     async def request(self, method: str, url: str, *, headers: dict[str, str], timeout_s: float) -> Answer:
@@ -121,14 +123,21 @@ class AiohttpClient:
             trust_env=False,
         )
 
-    async def post(self, url: str, *, headers: dict[str, str], body: bytes, timeout_s: float) -> AiohttpAnswer:
+    async def post(
+        self, url: str, *, headers: dict[str, str], body: bytes | AsyncIterable[bytes], timeout_s: float
+    ) -> AiohttpAnswer:
         return await self._send("POST", url, headers, body, timeout_s)
 
     async def request(self, method: str, url: str, *, headers: dict[str, str], timeout_s: float) -> AiohttpAnswer:
         return await self._send(method, url, headers, None, timeout_s)
 
     async def _send(
-        self, method: str, url: str, headers: dict[str, str], body: bytes | None, timeout_s: float
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: bytes | AsyncIterable[bytes] | None,
+        timeout_s: float,
     ) -> AiohttpAnswer:
         try:
             async with asyncio.timeout(timeout_s):

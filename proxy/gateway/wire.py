@@ -1,12 +1,13 @@
 """HTTP as ASGI delivers it: one request read with limits and a deadline, one response written."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 import orjson
 
+from proxy.gateway import forms
 from proxy.gateway.errors import InvalidJson, InvalidRequest, RequestTimedOut, RequestTooLarge, UnsupportedMediaType
 
 Scope = Mapping[str, Any]
@@ -81,6 +82,23 @@ class Request:
         if not isinstance(parsed, dict):
             raise InvalidJson("expected an object")
         return parsed, raw
+
+    async def form(self, *, limit: int, idle_s: float, total_s: float) -> forms.Form:
+        """The body as a multipart form, which the caller closes. Raises as `body`, `UnsupportedMediaType`."""
+        declared = self.headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > limit:
+            raise RequestTooLarge(limit)
+        pieces = self._pieces(idle_s, total_s)
+        return await forms.parse(self.headers.get("content-type", ""), pieces, limit=limit)
+
+    async def _pieces(self, idle_s: float, total_s: float) -> AsyncIterator[bytes]:
+        deadline = asyncio.get_running_loop().time() + total_s
+        has_more = True
+        while has_more:
+            left = deadline - asyncio.get_running_loop().time()
+            message = await self._next(min(idle_s, left))
+            has_more = message.get("more_body", False)
+            yield message.get("body", b"")
 
     async def wait_for_disconnect(self) -> None:
         """Return when the client has gone; only `receive()` sees that, `send()` never raises."""

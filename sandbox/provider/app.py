@@ -16,10 +16,11 @@ from urllib.parse import parse_qs, unquote
 from uvicorn import Config, Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sandbox.provider import answers, images, typed
+from sandbox.provider import answers, images, media, typed
 from sandbox.provider.delivery import Delivery, Gone, Headers, Receive, Send
 from sandbox.provider.directives import BadDirective, Directives, find
 from sandbox.provider.events import Stream, whole
+from sandbox.provider.media import BadBody
 
 MODELS = (
     "gpt-4o-mini",
@@ -30,6 +31,10 @@ MODELS = (
     "text-embedding-3-large",
     "sandbox-embed",
     "gpt-image-2",
+    "gpt-4o-mini-transcribe",
+    "whisper-1",
+    "tts-1",
+    "gpt-4o-mini-tts",
     "omni-moderation-latest",
 )
 _CODES = {
@@ -40,7 +45,7 @@ _CODES = {
     429: ("requests", "rate_limit_exceeded"),
 }
 _KEPT_REQUESTS = 5000
-_PRIVATE = {"messages", "prompt", "input"}
+_PRIVATE = {"messages", "prompt", "input", "file", "image", "image[]", "mask"}
 _HTML = b"<!doctype html><html><title>Sandbox</title><body><h1>A page where JSON was expected</h1></body></html>"
 _METADATA = "http://169.254.169.254/latest/meta-data/"
 
@@ -77,6 +82,11 @@ class Provider:
             ("POST", "/v1/completions"): self._generate,
             ("POST", "/v1/embeddings"): self._embeddings,
             ("POST", "/v1/images/generations"): self._images,
+            ("POST", "/v1/images/edits"): self._images,
+            ("POST", "/v1/images/variations"): self._images,
+            ("POST", "/v1/audio/transcriptions"): self._transcription,
+            ("POST", "/v1/audio/translations"): self._transcription,
+            ("POST", "/v1/audio/speech"): self._speech,
             ("POST", "/v1/moderations"): self._moderations,
             ("POST", "/v1/responses"): self._responses,
         }
@@ -106,6 +116,7 @@ class Provider:
 
     # ------------------------------------------------------------ one request
     async def _answer(self, scope: Mapping[str, Any], receive: Receive, delivery: Delivery, header_text: str) -> None:
+        headers = dict(scope["headers"])
         entry = Entry(
             f"req_sandbox_{self._prefix}{next(self._numbers):06d}", scope["method"], scope["path"], time.time()
         )
@@ -113,7 +124,7 @@ class Provider:
         try:
             body: dict[str, Any] = {}
             if "early" not in header_text:
-                body = await _read(receive)
+                body = await _read(receive, headers.get(b"content-type", b"").decode("latin-1"))
             directives = self._applying(find(header_text, answers.prompt_of(body)), entry)
             entry.directives = dict(directives)
             entry.body = {name: value for name, value in body.items() if name not in _PRIVATE}
@@ -262,6 +273,7 @@ class Provider:
     async def _images(self, entry: Entry, body: dict[str, Any], directives: Directives, delivery: Delivery) -> None:
         prompt = answers.without(answers.prompt_of(body))
         n = body.get("n") or 1
+        inputs = len(body.get("image") or []) + len(body.get("image[]") or []) + len(body.get("mask") or [])
         if not isinstance(n, int) or not 1 <= n <= 10:
             raise BadBody("n must be a whole number from 1 to 10")
         width, height = images.dimensions(body.get("size"))
@@ -277,14 +289,37 @@ class Provider:
         result: dict[str, Any] = {"created": int(time.time()), "output_format": kind, "size": f"{width}x{height}"}
         result |= {"quality": body.get("quality") or "medium", "background": "opaque", "data": data}
         if "no-usage" not in directives:
+            seen = inputs * media.TOKENS_OF_AN_INPUT_IMAGE
             result["usage"] = entry.usage = {
-                "input_tokens": text_tokens,
-                "input_tokens_details": {"text_tokens": text_tokens, "image_tokens": 0},
+                "input_tokens": text_tokens + seen,
+                "input_tokens_details": {"text_tokens": text_tokens, "image_tokens": seen},
                 "output_tokens": image_tokens,
                 "output_tokens_details": {"text_tokens": 0, "image_tokens": image_tokens},
-                "total_tokens": text_tokens + image_tokens,
+                "total_tokens": text_tokens + seen + image_tokens,
             }
+        verb = "image_generation" if entry.path.endswith("generations") else "image_edit"
+        if body.get("stream"):
+            events = media.image_events(verb, result, int(body.get("partial_images") or 0), directives)
+            return await delivery.stream(events, _ids(entry), directives.seconds("slow", 0.0, bare=0.05))
         await delivery.json(200, result, _ids(entry))
+
+    async def _transcription(
+        self, entry: Entry, body: dict[str, Any], directives: Directives, delivery: Delivery
+    ) -> None:
+        answer, entry.usage = media.transcription(body, directives)
+        if body.get("response_format") in {"text", "srt", "vtt"}:
+            return await delivery.body(200, b"text/plain; charset=utf-8", answer["text"].encode(), _ids(entry))
+        if body.get("stream") and "transcribe" in str(body.get("model")):
+            delay = directives.seconds("slow", self.word_delay_s, bare=0.05)
+            return await delivery.stream(media.transcript_events(answer, directives), _ids(entry), delay)
+        await delivery.json(200, answer, _ids(entry))
+
+    async def _speech(self, entry: Entry, body: dict[str, Any], directives: Directives, delivery: Delivery) -> None:
+        sound = media.wave(str(body.get("input", "")))
+        if body.get("stream_format") == "sse" and not str(body.get("model")).startswith("tts-"):
+            events, entry.usage = media.speech_events(sound, str(body.get("input", "")), directives)
+            return await delivery.stream(events, _ids(entry), directives.seconds("slow", 0.0, bare=0.05))
+        await delivery.body(200, b"audio/wav", sound, _ids(entry))
 
     async def _models(self, scope: Mapping[str, Any], delivery: Delivery) -> None:
         listed = [{"id": name, "object": "model", "created": 1795132800, "owned_by": "sandbox"} for name in MODELS]
@@ -306,10 +341,6 @@ class Provider:
         await delivery.json(200, {"count": len(kept), "states": states, "requests": [asdict(entry) for entry in kept]})
 
 
-class BadBody(ValueError):
-    """The request's body is not what the endpoint takes."""
-
-
 def error(status: int, message: str) -> dict[str, Any]:
     """OpenAI's error body."""
     kind, code = _CODES.get(status, ("server_error", "sandbox_error"))
@@ -320,7 +351,7 @@ def _ids(entry: Entry) -> Headers:
     return [(b"x-request-id", entry.id.encode()), (b"openai-processing-ms", b"1")]
 
 
-async def _read(receive: Receive) -> dict[str, Any]:
+async def _read(receive: Receive, content_type: str) -> dict[str, Any]:
     chunks = []
     while True:
         message = await receive()
@@ -330,6 +361,8 @@ async def _read(receive: Receive) -> dict[str, Any]:
         if not message.get("more_body"):
             break
     raw = b"".join(chunks)
+    if content_type.startswith("multipart/"):
+        return media.form(content_type, raw)
     try:
         body = json.loads(raw) if raw else {}
     except ValueError:
