@@ -70,6 +70,9 @@ class Organization(models.Model):
     timezone = models.CharField(max_length=50, default="UTC")
     default_rpm = models.PositiveIntegerField(null=True, blank=True)  # of keys that name none; null = DEFAULT_RPM
     default_tpm = models.PositiveIntegerField(null=True, blank=True)  # of keys that name none; null = no limit
+    max_rpm = models.PositiveIntegerField(null=True, blank=True)  # of all its keys together; null = no limit
+    max_tpm = models.PositiveIntegerField(null=True, blank=True)
+    max_concurrent = models.PositiveIntegerField(null=True, blank=True)  # requests that run at once; null = no limit
     members = models.ManyToManyField(User, through="Membership", related_name="organizations")
 
     def __str__(self) -> str:
@@ -126,6 +129,7 @@ class ApiKey(models.Model):
     allowed_ips = models.JSONField(default=list, blank=True)  # CIDR networks; [] = all
     rpm = models.PositiveIntegerField(null=True, blank=True)  # requests per minute; null = the organization's default
     tpm = models.PositiveIntegerField(null=True, blank=True)  # tokens per minute; null = the organization's default
+    max_concurrent = models.PositiveIntegerField(null=True, blank=True)  # requests that run at once; null = no limit
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     rotated_from = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="rotations")

@@ -62,6 +62,7 @@ def key_create(request: MemberRequest, slug: str) -> HttpResponse:
                 allowed_ips=fields["allowed_ips"],
                 rpm=fields["rpm"],
                 tpm=fields["tpm"],
+                max_concurrent=fields["max_concurrent"],
                 expires_at=form.expires_at(),
                 public_id=fields["token"],
                 origin=origin_of(request),

@@ -78,6 +78,23 @@ class Budget(models.Model):
         return str(self.key_id) if self.key_id else self.end_user or self.run_id
 
 
+class BudgetWarning(models.Model):
+    """That a budget has reached `level` per cent in the period that began at `period_started_at`; told once."""
+
+    budget = models.ForeignKey(Budget, models.CASCADE, related_name="warnings")
+    period_started_at = models.DateTimeField()
+    level = models.PositiveSmallIntegerField()
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["budget", "period_started_at", "level"], name="budget_warning_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.budget_id}: {self.level} %"
+
+
 class EndUserDefault(models.Model):
     """The caps of every end user of an organization that has none of its own; without one: of the whole installation.
 

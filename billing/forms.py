@@ -133,7 +133,7 @@ class CapsForm(BudgetsForm):
 
 
 class RatesForm(forms.Form):
-    """The default rates of an organization's keys."""
+    """The default rates of an organization's keys, and the rates of all of them together."""
 
     rpm = forms.IntegerField(
         label="Requests per minute",
@@ -144,6 +144,27 @@ class RatesForm(forms.Form):
     )
     tpm = forms.IntegerField(
         label="Tokens per minute", required=False, min_value=1, max_value=2_000_000_000, help_text="Empty: no limit."
+    )
+    max_rpm = forms.IntegerField(
+        label="Requests per minute, all keys",
+        required=False,
+        min_value=1,
+        max_value=100_000_000,
+        help_text="Empty: no limit.",
+    )
+    max_tpm = forms.IntegerField(
+        label="Tokens per minute, all keys",
+        required=False,
+        min_value=1,
+        max_value=2_000_000_000,
+        help_text="Empty: no limit.",
+    )
+    max_concurrent = forms.IntegerField(
+        label="Requests at once, all keys",
+        required=False,
+        min_value=1,
+        max_value=1_000_000,
+        help_text="Empty: no limit.",
     )
 
 

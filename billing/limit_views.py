@@ -46,7 +46,13 @@ def limits(request: MemberRequest, slug: str) -> HttpResponse:
         ),
         "rates": RatesForm(
             request.POST if part == "rates" else None,
-            initial={"rpm": organization.default_rpm, "tpm": organization.default_tpm},
+            initial={
+                "rpm": organization.default_rpm,
+                "tpm": organization.default_tpm,
+                "max_rpm": organization.max_rpm,
+                "max_tpm": organization.max_tpm,
+                "max_concurrent": organization.max_concurrent,
+            },
             prefix="rates",
         ),
         "end_user": CapsForm(
@@ -117,7 +123,7 @@ def _save(request: MemberRequest, organization: Organization, part: str, form: A
     who = {"by": request.user, "origin": origin_of(request)}
     if part == "rates":
         rates = form.cleaned_data
-        organizations.set_default_rates(organization=organization, rpm=rates["rpm"], tpm=rates["tpm"], **who)
+        organizations.set_rates(organization=organization, **rates, **who)
         return
     for period in PERIODS:
         if part == "organization":

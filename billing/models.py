@@ -311,5 +311,5 @@ class UsageRollup(models.Model):
 
 
 # Django finds an app's models in its `models` module.
-from billing.budget_models import Budget, EndUserBlock, EndUserDefault  # noqa: E402, F401
+from billing.budget_models import Budget, BudgetWarning, EndUserBlock, EndUserDefault  # noqa: E402, F401
 from billing.price_models import Price  # noqa: E402, F401

@@ -4,7 +4,7 @@ import structlog
 from celery import shared_task
 from django.db import connection
 
-from billing import end_users, ledger, reaper, reconciliation, settlement
+from billing import budget_warnings, end_users, ledger, reaper, reconciliation, settlement
 
 log = structlog.get_logger(__name__)
 
@@ -15,6 +15,12 @@ PARTITIONS_AHEAD = 3
 def settle() -> None:
     """Turn usage records into transfers and rollups."""
     settlement.settle_all()
+
+
+@shared_task
+def warn() -> None:
+    """Tell of budgets that come to their end."""
+    budget_warnings.warn()
 
 
 @shared_task

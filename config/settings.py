@@ -150,6 +150,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
 # A task that found no worker in time is dropped: the next one does its work.
 CELERY_BEAT_SCHEDULE = {
     "settle": {"task": "billing.tasks.settle", "schedule": 5.0, "options": {"expires": 5}},
+    "warn": {"task": "billing.tasks.warn", "schedule": 60.0, "options": {"expires": 60}},
     "reap": {"task": "billing.tasks.reap", "schedule": 30.0, "options": {"expires": 30}},
     "reconcile": {"task": "billing.tasks.reconcile", "schedule": 3600.0, "options": {"expires": 1800}},
     "forget_upstream_objects": {"task": "proxy.tasks.forget_upstream_objects", "schedule": 86_400.0},

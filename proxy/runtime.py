@@ -16,6 +16,7 @@ from proxy.gateway import tokens
 from proxy.gateway.admission import Cashier
 from proxy.gateway.app import Gateway, Options
 from proxy.gateway.attempts import Attempts, Deadlines
+from proxy.gateway.concurrency import Concurrency
 from proxy.gateway.errors import Unavailable
 from proxy.gateway.limits import Limiter
 from proxy.gateway.metrics import TellerObserver
@@ -53,11 +54,12 @@ class Runtime:
         )
         await self.teller.start()
         self.client = AiohttpClient()
-        self.limiter = Limiter(
+        redis = (
             redis_asyncio.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=1, socket_timeout=1)
             if settings.REDIS_URL
             else None
         )
+        self.limiter = Limiter(redis)
         deadlines = Deadlines(
             first_byte_s=settings.GATEWAY_FIRST_BYTE_TIMEOUT_S,
             idle_s=settings.GATEWAY_IDLE_TIMEOUT_S,
@@ -81,6 +83,7 @@ class Runtime:
             keyring=self.keyring,
             catalog=self.current_catalog,
             limiter=self.limiter,
+            concurrency=Concurrency(redis),
             cashier=cashier,
             relay=relay,
             keeper=Keeper(objects=objects, client=self.client, timeout_s=deadlines.first_byte_s),

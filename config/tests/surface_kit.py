@@ -18,6 +18,7 @@ from billing.teller import Capture
 from proxy.gateway.admission import Cashier
 from proxy.gateway.app import Gateway, Options
 from proxy.gateway.attempts import Attempts, Deadlines
+from proxy.gateway.concurrency import Concurrency
 from proxy.gateway.limits import Limiter
 from proxy.gateway.owned import Keeper
 from proxy.gateway.relay import Relay
@@ -111,6 +112,7 @@ class _App:
             keyring=keyring,
             catalog=lambda: self._catalog,
             limiter=Limiter(None),
+            concurrency=Concurrency(None),
             cashier=cashier,
             relay=Relay(attempts=attempts, cashier=cashier, keyring=keyring, deadlines=deadlines, objects=objects),
             keeper=Keeper(objects=objects, client=client, timeout_s=20),

@@ -8,13 +8,13 @@ from django.conf import settings
 
 from billing import blocks, ledger, standings
 from billing.models import Account
-from billing.money import InvalidAmount, format_credits, format_usd, nanos_from_credits
+from billing.money import format_credits, format_usd
 from proxy.api.answers import cap_as_dict, moment
 from proxy.api.authentication import Caller
 from proxy.api.quoting import Quote
 from proxy.api.throttling import peek
+from proxy.gateway import ceilings
 from proxy.gateway.admission import MIN_OUTPUT_TOKENS
-from proxy.gateway.errors import InvalidRequest
 from proxy.gateway.wire import Request
 
 MAX_LABEL = 256
@@ -50,8 +50,8 @@ def identity_of(request: Request, end_user: str = "") -> Identity:
     return Identity(
         end_user=(request.headers.get("x-user-id") or end_user)[:MAX_LABEL],
         run_id=request.headers.get("x-run-id", "")[:MAX_LABEL],
-        max_nanos=_credits(request, "x-max-credits"),
-        run_max_nanos=_credits(request, "x-run-max-credits"),
+        max_nanos=ceilings.read(request, ceilings.OF_CALL),
+        run_max_nanos=ceilings.read(request, ceilings.OF_RUN),
     )
 
 
@@ -105,12 +105,16 @@ def _allow_lists(caller: Caller, quote: Quote) -> Iterator[Limit]:
 
 
 def _rates(caller: Caller, tokens: int) -> Iterator[Limit]:
-    rpm = settings.DEFAULT_RPM if caller.key.rpm is None else caller.key.rpm
-    tpm = caller.key.tpm or 0
-    for cell in peek(caller.key.id, rpm=rpm, tpm=tpm, tokens=tokens):
-        why = f"{cell.remaining} of {cell.limit} {cell.unit} per minute are left; the request counts {cell.cost}."
-        figures = {"unit": cell.unit, "cap": cell.limit, "left": cell.remaining}
-        yield Limit("rate", cell.cost > cell.remaining, why, "rate_limit_exceeded", figures)
+    key = caller.key
+    rpm = settings.DEFAULT_RPM if key.rpm is None else key.rpm
+    for scope, who, requests, most in (
+        ("key", key.id, rpm, key.tpm or 0),
+        ("organization", f"o{key.organization_id}", key.organization_rpm, key.organization_tpm),
+    ):
+        for cell in peek(who, rpm=requests, tpm=most, tokens=tokens):
+            why = f"{cell.remaining} of {cell.limit} {cell.unit} per minute are left; the request counts {cell.cost}."
+            figures = {"scope": scope, "unit": cell.unit, "cap": cell.limit, "left": cell.remaining}
+            yield Limit("rate", cell.cost > cell.remaining, why, "rate_limit_exceeded", figures)
 
 
 def of_account(caller: Caller, *, needed: int, quote: Quote | None = None) -> Iterator[Limit]:
@@ -142,16 +146,3 @@ def _ceilings(who: Identity, hold: int) -> Iterator[Limit]:
             why = f"{header} allows {format_credits(ceiling)} credits (${format_usd(ceiling, 4)}); "
             why += f"the request may cost up to {format_credits(hold)}."
             yield Limit(kind, hold > ceiling, why, "budget_exceeded", {"cap": format_credits(ceiling)})
-
-
-def _credits(request: Request, header: str) -> int | None:
-    text = request.headers.get(header)
-    if text is None:
-        return None
-    try:
-        nanos = nanos_from_credits(text)
-    except InvalidAmount:
-        nanos = -1
-    if nanos < 0:
-        raise InvalidRequest(f"'{header}' must be an amount of credits, such as 2.5.", param=header)
-    return nanos

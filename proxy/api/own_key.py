@@ -34,6 +34,12 @@ def own_key(request: Request) -> Response:
             "rate_limits": {
                 "requests_per_minute": rpm_of(caller) or None,
                 "tokens_per_minute": key.tpm,
+                "concurrent_requests": key.max_concurrent or None,
+                "organization": {
+                    "requests_per_minute": key.organization_rpm or None,
+                    "tokens_per_minute": key.organization_tpm or None,
+                    "concurrent_requests": key.organization_max_concurrent or None,
+                },
             },
             "budgets": [cap_as_dict(cap) for cap in standings.caps_of(caller.organization, key=row)],
             "credits": credits_of(caller),

@@ -62,7 +62,7 @@ class KeyThrottle(BaseThrottle):
         return True
 
 
-def peek(key_id: int, *, rpm: int, tpm: int, tokens: int) -> list[Cell]:
+def peek(key_id: int | str, *, rpm: int, tpm: int, tokens: int) -> list[Cell]:
     """The gateway's limits of a key, counted by no one for the asking. While Redis is away they look unused."""
     limits = [
         (name, unit, limit, cost)

@@ -14,9 +14,10 @@ from uuid_utils.compat import uuid7
 
 from billing.money import format_credits
 from billing.teller import TellerUnavailable
-from proxy.gateway import idempotency, keys, metrics
+from proxy.gateway import ceilings, idempotency, keys, metrics
 from proxy.gateway.admission import Cashier
 from proxy.gateway.attempts import Deadlines
+from proxy.gateway.concurrency import Concurrency
 from proxy.gateway.endpoints import ENDPOINTS
 from proxy.gateway.errors import (
     GatewayError,
@@ -80,6 +81,7 @@ class Gateway:
         keyring: Keyring,
         catalog: Callable[[], Catalog],
         limiter: Limiter,
+        concurrency: Concurrency,
         cashier: Cashier,
         relay: Relay,
         keeper: Keeper,
@@ -88,6 +90,7 @@ class Gateway:
         self._keyring = keyring
         self._catalog = catalog
         self._limiter = limiter
+        self._concurrency = concurrency
         self._cashier = cashier
         self._relay = relay
         self._keeper = keeper
@@ -245,6 +248,9 @@ class Gateway:
         counted = job.input_tokens + (job.output_tokens or 0) * job.answers
         allowance = await self._limiter.admit(key.id, rpm=rpm, tpm=tpm, tokens=counted)
         headers += allowance.headers()
+        await self._limiter.admit(
+            f"o{key.organization_id}", rpm=key.organization_rpm, tpm=key.organization_tpm, tokens=counted
+        )
         if idempotency_key:
             digest = idempotency.body_digest(endpoint.path, content)
             replay = await idempotency.claim(self._cashier.teller, key, idempotency_key, digest, arrival.request_id)
@@ -253,17 +259,13 @@ class Gateway:
                 await response.whole(stored.status, [*stored.headers, ("idempotent-replayed", "true")], stored.body)
                 return
             exchange.idempotency_key = idempotency_key
+        at_once = [
+            (f"key{key.id}", key.max_concurrent),
+            (f"organization{key.organization_id}", key.organization_max_concurrent),
+        ]
         try:
-            available = await self._cashier.hold(exchange)
-            if job.is_stream:
-                headers.append(("x-credits-remaining", format_credits(available)))
-            metrics.HOLDS.inc()
-            sink = Sink(request, response, timeout_s=self._options.deadlines.idle_s)
-            try:
-                await self._relay.run(exchange, sink, headers)
-            finally:
-                sink.close()
-                metrics.HOLDS.dec()
+            async with self._concurrency.place(at_once, arrival.request_id):
+                await self._run(arrival, exchange)
         except BaseException:
             if exchange.idempotency_key and not response.is_started:
                 await asyncio.shield(
@@ -272,6 +274,19 @@ class Gateway:
                     )
                 )
             raise
+
+    async def _run(self, arrival: Arrival, exchange: Exchange) -> None:
+        """Hold, then relay."""
+        available = await self._cashier.hold(exchange)
+        if exchange.job.is_stream:
+            arrival.headers.append(("x-credits-remaining", format_credits(available)))
+        metrics.HOLDS.inc()
+        sink = Sink(arrival.request, arrival.response, timeout_s=self._options.deadlines.idle_s)
+        try:
+            await self._relay.run(exchange, sink, arrival.headers)
+        finally:
+            sink.close()
+            metrics.HOLDS.dec()
 
     def _exchange(self, arrival: Arrival, endpoint: Endpoint, job: Job) -> Exchange:
         """The request, routed. Raises the error to answer with; nothing is held yet."""
@@ -307,6 +322,8 @@ class Gateway:
             started_at=arrival.started_at,
             end_user=(request.headers.get("x-user-id") or job.end_user)[:MAX_LABEL],
             run_id=request.headers.get("x-run-id", "")[:MAX_LABEL],
+            max_nanos=ceilings.read(request, ceilings.OF_CALL),
+            run_max_nanos=ceilings.read(request, ceilings.OF_RUN),
             api_version=_api_version(request),
         )
 

@@ -33,7 +33,8 @@ log = structlog.get_logger(__name__)
 class Exchange:
     """The state of one request in flight. Times are on the performance counter, in seconds.
 
-    `provider` is the only one that can serve it; empty: any. `api_version` is what the client asked of it.
+    `provider` is the only one that can serve it; empty: any. `api_version` is what the client asked of it. `max_nanos`
+    and `run_max_nanos` are the client's own ceilings for this request and for its run.
     """
 
     request_id: UUID
@@ -45,6 +46,8 @@ class Exchange:
     started_at: float
     end_user: str = ""
     run_id: str = ""
+    max_nanos: int | None = None
+    run_max_nanos: int | None = None
     api_version: str = ""
     provider: str = ""
     hold_nanos: int = 0

@@ -21,6 +21,10 @@ class Key:
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     rpm: int | None = None
     tpm: int | None = None
+    max_concurrent: int = 0
+    organization_rpm: int = 0
+    organization_tpm: int = 0
+    organization_max_concurrent: int = 0
     expires_at: float | None = None
     revoked_at: float | None = None
     is_active: bool = True

@@ -13,6 +13,7 @@ from billing.teller import Capture, Claim, Granted, HoldRequest, Refused, Settle
 from proxy.gateway.admission import Cashier
 from proxy.gateway.app import Gateway, Options
 from proxy.gateway.attempts import Attempts, Deadlines
+from proxy.gateway.concurrency import Concurrency
 from proxy.gateway.limits import Limiter
 from proxy.gateway.owned import Keeper
 from proxy.gateway.relay import Relay
@@ -233,6 +234,7 @@ class Kit:
             keyring=self.keyring,
             catalog=lambda: Catalog({route.model: route for route in routes}),
             limiter=Limiter(None),
+            concurrency=Concurrency(None),
             cashier=cashier,
             relay=Relay(
                 attempts=attempts, cashier=cashier, keyring=self.keyring, deadlines=deadlines, objects=self.objects

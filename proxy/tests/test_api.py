@@ -69,7 +69,8 @@ def test_a_key_tells_its_own_limits_and_what_is_left():
     told = caller.get("/v1/key").json()
     assert told["organization"] == caller.organization.slug
     assert (told["scopes"], told["allowed_models"]) == (["chat"], ["m"])
-    assert told["rate_limits"] == {"requests_per_minute": None, "tokens_per_minute": 1000}
+    none = {"requests_per_minute": None, "tokens_per_minute": None, "concurrent_requests": None}
+    assert told["rate_limits"] == none | {"tokens_per_minute": 1000, "organization": none}
     assert told["credits"] == {"available": "12.3456", "held": "0.0000"}
     cost, tokens = told["budgets"]
     assert (cost["unit"], cost["cap"], cost["left"], cost["cap_usd"]) == ("credits", "5.0000", "5.0000", "0.0500")
@@ -116,8 +117,10 @@ def test_a_page_of_djangos_own_never_leaves_under_v1():
 
 def test_a_key_without_a_rate_of_its_own_has_its_organizations():
     caller = customer()
-    organizations.set_default_rates(organization=caller.organization, rpm=2, tpm=900, by=None)
-    assert caller.get("/v1/key").json()["rate_limits"] == {"requests_per_minute": 2, "tokens_per_minute": 900}
+    organizations.set_rates(organization=caller.organization, rpm=2, tpm=900, by=None)
+    told = caller.get("/v1/key").json()["rate_limits"]
+    assert (told["requests_per_minute"], told["tokens_per_minute"]) == (2, 900)
     own = customer(rpm=5)
-    organizations.set_default_rates(organization=own.organization, rpm=2, tpm=None, by=None)
-    assert own.get("/v1/key").json()["rate_limits"] == {"requests_per_minute": 5, "tokens_per_minute": None}
+    organizations.set_rates(organization=own.organization, rpm=2, tpm=None, max_rpm=7, by=None)
+    told = own.get("/v1/key").json()["rate_limits"]
+    assert (told["requests_per_minute"], told["organization"]["requests_per_minute"]) == (5, 7)
