@@ -84,7 +84,7 @@ def quote(body: dict[str, Any], catalog: Catalog, *, endpoint: str = "") -> Quot
     route = catalog.find(job.model)
     if route is None or not route.deployments:
         raise ModelNotFound(job.model)
-    if route.endpoints and parsed_by.path not in route.endpoints:
+    if route.endpoints and parsed_by.served_as not in route.endpoints:
         raise InvalidRequest(
             f"The model {job.model!r} is not served on {parsed_by.path}.", param="model", code="unsupported_model"
         )

@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from billing.money import format_credits
 from billing.teller import TellerUnavailable
-from proxy.gateway import ceilings, idempotency, keys, metrics
+from proxy.gateway import ceilings, idempotency, keys, messages, metrics
 from proxy.gateway.admission import Cashier
 from proxy.gateway.attempts import Deadlines
 from proxy.gateway.concurrency import Concurrency
@@ -145,6 +145,8 @@ class Gateway:
         if response.is_started:
             return
         body = b"" if request.method == "HEAD" else error.body()
+        if body and request.path.startswith(messages.PATH):
+            body = messages.error_body(error, dict(headers)["x-request-id"])
         await response.whole(error.status, [*headers, ("content-type", "application/json"), *error.headers], body)
 
     async def _dispatch(
@@ -164,6 +166,8 @@ class Gateway:
             body = self._models(key, unquote(path.removeprefix("/v1/models").removeprefix("/")))
             headers.append(("content-type", "application/json"))
             await response.whole(200, headers, b"" if request.method == "HEAD" else orjson.dumps(body))
+        elif path == messages.COUNT_PATH:
+            await self._count(request, response, headers)
         elif path.startswith(RESPONSES):
             await self._object(request, response, headers)
         else:
@@ -187,6 +191,21 @@ class Gateway:
                 if name == route.model and route.is_listed and (not key.allowed_models or name in key.allowed_models)
             ],
         }
+
+    async def _count(self, request: Request, response: Response, headers: list[tuple[str, str]]) -> None:
+        """How many tokens a message would have: free, by our own count ("Count tokens in a Message")."""
+        if request.method != "POST":
+            raise MethodNotAllowed(request.method, "POST")
+        key = await keys.authenticate(request, self._keyring)
+        keys.authorize(key, messages.PATH, "chat", request, trusted_proxies=self._options.trusted_proxies)
+        rpm = self._options.default_rpm if key.rpm is None else key.rpm
+        headers += (await self._limiter.admit(key.id, rpm=rpm, tpm=0, tokens=0)).headers()
+        parsed, _ = await request.json(limit=self._options.max_body_bytes, timeout_s=BODY_TIMEOUT_S)
+        job = messages.parse_for_count(parsed)
+        if self._catalog().find(job.model) is None:
+            raise ModelNotFound(job.model)
+        headers.append(("content-type", "application/json"))
+        await response.whole(200, headers, orjson.dumps({"input_tokens": job.prompt_tokens}))
 
     async def _object(self, request: Request, response: Response, headers: list[tuple[str, str]]) -> None:
         """An object that an earlier request made: free, and only for those who made it."""
@@ -295,7 +314,7 @@ class Gateway:
         if route is None or not route.deployments:
             raise ModelNotFound(job.model)
         keys.authorize_model(key, job.model, route.model)
-        if route.endpoints and endpoint.path not in route.endpoints:
+        if route.endpoints and endpoint.served_as not in route.endpoints:
             served = ", ".join(sorted(route.endpoints))
             raise InvalidRequest(
                 f"The model {job.model!r} is not served on {endpoint.path}, but on {served}.",

@@ -113,7 +113,7 @@ class Attempts:
             raise
 
     async def _post(self, exchange: Exchange, deployment: Deployment) -> Answer:
-        url = url_of(deployment, exchange.endpoint.path, api_version=exchange.api_version)
+        url = url_of(deployment, exchange.endpoint.served_as, api_version=exchange.api_version)
         headers = headers_of(deployment) | {
             "content-type": "application/json",
             "accept": exchange.endpoint.accept if exchange.job.is_stream else "application/json",

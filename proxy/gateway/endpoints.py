@@ -5,9 +5,10 @@ from typing import Any
 
 import orjson
 
-from proxy.gateway import audio, images, responses, speech, texts, words
+from proxy.gateway import audio, images, messages, responses, speech, texts, words
 from proxy.gateway.forms import Upload
 from proxy.gateway.jobs import DEFAULT_OUTPUT_TOKENS, Endpoint, Job
+from proxy.gateway.message_answers import MessageMeter
 from proxy.gateway.snapshots import Deployment
 
 __all__ = ["DEFAULT_OUTPUT_TOKENS", "ENDPOINTS", "Endpoint", "Job", "upstream_body"]
@@ -54,6 +55,16 @@ ENDPOINTS: Mapping[str, Endpoint] = {
             rewrite_answer=responses.rewrite,
             keeps="response",
         ),
+        Endpoint(
+            messages.PATH,
+            "chat",
+            messages.parse,
+            asks_usage=True,
+            text_of=words.of_choices,
+            render=messages.render,
+            upstream_path="/v1/chat/completions",
+            meter=lambda job: MessageMeter(job.model, job.prompt_tokens),
+        ),
         Endpoint("/v1/images/generations", "images", images.generations, meter=images.generation_meter, **_IMAGES),
         Endpoint(
             "/v1/images/edits",
@@ -97,6 +108,8 @@ def upstream_body(endpoint: Endpoint, job: Job, deployment: Deployment, *, outpu
     if job.is_stream and endpoint.asks_usage:
         options = body.get("stream_options")
         body["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
+    if output_cap is None:
+        output_cap = job.own_limit
     if output_cap is not None and job.output_limit_field:
         name = job.output_limit_field
         if name == "max_completion_tokens" and deployment.kind not in {"openai", "azure"}:

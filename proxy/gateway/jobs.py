@@ -20,7 +20,8 @@ class Job:
     `prompt_tokens` is our best count of the input, `input_tokens` an upper bound of it for the hold; `output_tokens` is
     the most that each of `answers` may produce by the client's own limit, None if it set none. `units` is the most that
     it may use of what is not a token. `continues` is the id of the upstream's object that it builds on. `form` is what
-    came in place of a JSON body, and `replaces` what goes upstream in place of some of its fields.
+    came in place of a JSON body, and `replaces` what goes upstream in place of some of its fields. `own_limit` is the
+    client's own limit of output tokens where `body` does not have it yet.
     """
 
     model: str
@@ -38,6 +39,7 @@ class Job:
     units: Mapping[str, int] = NO_UNITS
     continues: str = ""
     form: Form | None = None
+    own_limit: int | None = None
     replaces: Mapping[str, str | None] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -55,7 +57,7 @@ class Endpoint:
     """A metered path: its scope, how its body is read, and how its answers are understood.
 
     It takes JSON (`parse`) or a form (`parse_form`, after `fields_of` has read its texts). `render` writes an answer in
-    the shape that the client asked for.
+    the shape that the client asked for. `upstream_path` is where the upstream serves it, if not under `path`.
 
     `bound` is asked once the model is known: it completes what the job may use, or refuses it. `delivered` counts what
     an answer delivered beside tokens; `charge` turns that and the reported usage (None: none) into what is charged,
@@ -79,5 +81,11 @@ class Endpoint:
     estimate: Callable[[Job, Rate, int], Usage] | None = None
     render: Callable[[Job, dict[str, Any]], Rendered | None] | None = None
     accept: str = "text/event-stream"
+    upstream_path: str = ""
     keeps: str = ""
     meter: Callable[[Job], Meter] = lambda job: StreamMeter(hides_usage=not job.wants_usage)
+
+    @property
+    def served_as(self) -> str:
+        """The path by which models say that they serve this, and under which the upstream has it."""
+        return self.upstream_path or self.path
