@@ -13,7 +13,7 @@ from django.db import DatabaseError, connection
 
 django_application = get_asgi_application()
 
-from billing import end_users  # noqa: E402 - needs Django's apps
+from billing import end_users, ledger  # noqa: E402 - needs Django's apps
 from proxy.api import snapshot  # noqa: E402
 from proxy.runtime import Runtime  # noqa: E402
 
@@ -61,6 +61,7 @@ async def _apply_site_defaults() -> None:
     def apply() -> None:
         try:
             end_users.apply_site_defaults()
+            ledger.apply_deployment_mode()
         finally:
             connection.close()
 

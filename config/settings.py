@@ -26,6 +26,11 @@ if urlsplit(SITE_URL).scheme not in {"http", "https"} or not urlsplit(SITE_URL).
     raise SettingError("SITE_URL", "expected a URL such as https://api.example.com")
 IS_HTTPS = SITE_URL.startswith("https://")
 DEPLOYMENT_MODE = env("DEPLOYMENT_MODE", "official", choices=("official", "self-hosted"))
+# Self-hosted: no credits and no payments; organizations may bring their own upstream keys, or must.
+IS_SELF_HOSTED = DEPLOYMENT_MODE == "self-hosted"
+REQUIRE_OWN_OPENAI_KEY = env_bool("REQUIRE_OWN_OPENAI_KEY")
+if REQUIRE_OWN_OPENAI_KEY and not IS_SELF_HOSTED:
+    raise SettingError("REQUIRE_OWN_OPENAI_KEY", "needs DEPLOYMENT_MODE=self-hosted")
 DEFAULT_RPM = env_int("DEFAULT_RPM", 0)
 # What an end user (`x-user-id`) may use in a month where its organization says nothing else; 0: no limit.
 DEFAULT_MAX_COST_USD = env("DEFAULT_MAX_COST_USD", "0")

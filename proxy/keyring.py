@@ -6,11 +6,13 @@ from ipaddress import ip_network
 
 import structlog
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 
 from accounts import key_format, keys
 from accounts.models import ApiKey, Organization
 from billing import ledger
+from proxy import upstream_keys
 from proxy.gateway.errors import Unavailable
 from proxy.gateway.snapshots import Key
 
@@ -158,6 +160,7 @@ def snapshot_of(row: ApiKey) -> Key:
         expires_at=row.expires_at.timestamp() if row.expires_at else None,
         revoked_at=row.revoked_at.timestamp() if row.revoked_at else None,
         is_active=row.organization.status == Organization.Status.ACTIVE,
+        upstream_keys=upstream_keys.secrets_of(row.organization) if settings.IS_SELF_HOSTED else {},
     )
 
 

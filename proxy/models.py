@@ -3,6 +3,7 @@
 from django.core.validators import MinValueValidator, URLValidator
 from django.db import models
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from accounts.models import Organization
 
@@ -170,6 +171,22 @@ class Deployment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.upstream_name} at provider {self.provider_id}"
+
+
+class UpstreamKey(models.Model):
+    """An organization's own key at a provider, kept encrypted (`accounts.secrets`)."""
+
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="upstream_keys")
+    provider = models.ForeignKey(Provider, models.CASCADE, related_name="organization_keys")
+    key_encrypted = models.TextField(editable=False)
+    last_four = models.CharField(max_length=4, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["organization", "provider"], name="upstream_key_once")]
+
+    def __str__(self) -> str:
+        return f"…{self.last_four} at provider {self.provider_id}"
 
 
 class UpstreamObject(models.Model):

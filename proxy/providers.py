@@ -140,7 +140,7 @@ def write_loaded(row: models.Model, values: Mapping[str, Any]) -> bool:
 def _configured() -> Iterable[dict[str, Any]]:
     base, key = settings.UPSTREAM_BASE, settings.UPSTREAM_API_KEY
     if base == OPENAI_BASE:
-        if key:
+        if key or settings.IS_SELF_HOSTED:
             yield _values("openai", "OpenAI", Provider.Kind.OPENAI, base, key)
     else:
         host = urlsplit(base).hostname or ""

@@ -69,7 +69,14 @@ class Runtime:
         cashier = Cashier(self.teller, site_url=settings.SITE_URL)
         attempts = Attempts(client=self.client, router=Router(), deadlines=deadlines)
         objects = upstream_objects.Objects()
-        relay = Relay(attempts=attempts, cashier=cashier, keyring=self.keyring, deadlines=deadlines, objects=objects)
+        relay = Relay(
+            attempts=attempts,
+            cashier=cashier,
+            keyring=self.keyring,
+            deadlines=deadlines,
+            objects=objects,
+            sells_credit=not settings.IS_SELF_HOSTED,
+        )
         await self._reload_catalog()
         self.listener = Listener(settings.DATABASE_URL, on_change=self._on_change, on_state=self._on_state)
         self.listener.start()
@@ -93,6 +100,8 @@ class Runtime:
                 max_upload_bytes=settings.GATEWAY_MAX_UPLOAD_BYTES,
                 default_rpm=settings.DEFAULT_RPM,
                 trusted_proxies=settings.ALLAUTH_TRUSTED_PROXY_COUNT,
+                is_self_hosted=settings.IS_SELF_HOSTED,
+                requires_own_key=settings.REQUIRE_OWN_OPENAI_KEY,
                 deadlines=deadlines,
             ),
         )

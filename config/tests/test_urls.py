@@ -43,6 +43,8 @@ TABLE = [
     Row("proxy:landing", dict.fromkeys(PEOPLE, 405), "post"),
     Row("proxy:console", dict.fromkeys(PEOPLE, 302)),
     Row("proxy:overview", MEMBERS),
+    Row("proxy:upstream-keys", dict.fromkeys(PEOPLE, 404) | {ANONYMOUS: LOGIN}),
+    Row("proxy:upstream-key-remove", dict.fromkeys(PEOPLE, 404) | {ANONYMOUS: LOGIN}),
     Row("status:page", EVERYBODY),
     Row("status:json", EVERYBODY),
     Row("status:rss", EVERYBODY),
@@ -98,6 +100,8 @@ def _address(name: str, cast: Cast) -> str:
     slug = cast.organization.slug
     if name in {"accounts:key-revoke", "accounts:key-rotate", "billing:key-budgets"}:
         return reverse(name, args=[slug, pages_kit.key_of(cast.organization).public_id])
+    if name == "proxy:upstream-key-remove":
+        return reverse(name, args=[slug, "openai"])
     if name in {"billing:end-user-budgets", "billing:end-user-unblock"}:
         return reverse(name, args=[slug]) + "?who=bob"
     if name == "billing:request-detail":

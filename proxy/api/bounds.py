@@ -122,7 +122,7 @@ def of_account(caller: Caller, *, needed: int, quote: Quote | None = None) -> It
     account = ledger.account_of(caller.organization)
     if account.status != Account.Status.OPEN:
         yield Limit("account", True, "The organization's account is frozen.", "account_frozen")
-    if settings.DEPLOYMENT_MODE != "official":
+    if settings.IS_SELF_HOSTED:
         return
     available = account.available
     figures: dict[str, Any] = {"available": format_credits(available), "needed": format_credits(needed)}

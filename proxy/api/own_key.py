@@ -54,7 +54,7 @@ def rpm_of(caller: Caller) -> int:
 
 def credits_of(caller: Caller) -> dict[str, str] | None:
     """The organization's credit; None where this installation sells none."""
-    if settings.DEPLOYMENT_MODE != "official":
+    if settings.IS_SELF_HOSTED:
         return None
     balance = ledger.balance_of(caller.organization)
     return {"available": format_credits(balance.available), "held": format_credits(balance.held)}

@@ -58,7 +58,7 @@ def estimate(request: Request) -> Response:
         "output_tokens": expected["output_tokens"],
         "basis": expected["basis"],
     }
-    if settings.DEPLOYMENT_MODE == "official":
+    if not settings.IS_SELF_HOSTED:
         available = ledger.balance_of(caller.organization).available
         told |= {"available_credits": format_credits(available), "is_affordable": quoted.hold_nanos <= available}
     return Response(told)
@@ -68,7 +68,7 @@ def estimate(request: Request) -> Response:
 def balance(request: Request) -> Response:
     """The organization's credit. Not there where none is sold."""
     caller: Caller = request.user
-    if settings.DEPLOYMENT_MODE != "official":
+    if settings.IS_SELF_HOSTED:
         raise UnknownUrl("GET", request.path)
     figures = ledger.balance_of(caller.organization)
     return Response(

@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from billing.money import format_credits
 from billing.teller import TellerUnavailable
-from proxy.gateway import ceilings, idempotency, keys, messages, metrics
+from proxy.gateway import ceilings, idempotency, keys, messages, metrics, own
 from proxy.gateway.admission import Cashier
 from proxy.gateway.attempts import Deadlines
 from proxy.gateway.concurrency import Concurrency
@@ -57,6 +57,8 @@ class Options:
     max_upload_bytes: int = 200 * 1024 * 1024
     default_rpm: int = 0
     trusted_proxies: int = 0
+    is_self_hosted: bool = False
+    requires_own_key: bool = False
     deadlines: Deadlines = field(default_factory=Deadlines)
 
 
@@ -297,7 +299,7 @@ class Gateway:
     async def _run(self, arrival: Arrival, exchange: Exchange) -> None:
         """Hold, then relay."""
         available = await self._cashier.hold(exchange)
-        if exchange.job.is_stream:
+        if exchange.job.is_stream and not self._options.is_self_hosted:
             arrival.headers.append(("x-credits-remaining", format_credits(available)))
         metrics.HOLDS.inc()
         sink = Sink(arrival.request, arrival.response, timeout_s=self._options.deadlines.idle_s)
@@ -331,6 +333,9 @@ class Gateway:
             )
         if endpoint.bound is not None:
             endpoint.bound(job, route, route.rate)
+        own_key = own.read(request, is_offered=self._options.is_self_hosted)
+        if self._options.requires_own_key and not own.has_key(route.deployments, key, own_key):
+            raise own.UpstreamKeyRequired(f"{self._options.site_url}/o/{key.organization_slug}/upstream-keys/")
         return Exchange(
             request_id=arrival.request_id,
             key=key,
@@ -341,6 +346,7 @@ class Gateway:
             started_at=arrival.started_at,
             end_user=(request.headers.get("x-user-id") or job.end_user)[:MAX_LABEL],
             run_id=request.headers.get("x-run-id", "")[:MAX_LABEL],
+            own_key=own_key,
             max_nanos=ceilings.read(request, ceilings.OF_CALL),
             run_max_nanos=ceilings.read(request, ceilings.OF_RUN),
             api_version=_api_version(request),

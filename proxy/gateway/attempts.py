@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import structlog
 
-from proxy.gateway import metrics, upstream_errors
+from proxy.gateway import metrics, own, upstream_errors
 from proxy.gateway.endpoints import upstream_body
 from proxy.gateway.errors import GatewayError, Unavailable, UpstreamFailed
 from proxy.gateway.exchange import Exchange
@@ -63,8 +63,9 @@ class Attempts:
     async def open(self, exchange: Exchange, sink: Sink) -> Opened:
         """Try the route's deployments until one answers 200. Raises the last one's error."""
         last: GatewayError = Unavailable("No provider serves this model at the moment.", retry_s=5)
-        for deployment in self._router.candidates(exchange.route, provider=exchange.provider):
+        for candidate in self._router.candidates(exchange.route, provider=exchange.provider):
             started = time.perf_counter()
+            deployment = own.with_own_key(candidate, exchange.key, exchange.own_key)
             exchange.deployment = deployment
             try:
                 opened = await self._attempt(exchange, deployment)

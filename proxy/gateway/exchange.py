@@ -34,7 +34,8 @@ class Exchange:
     """The state of one request in flight. Times are on the performance counter, in seconds.
 
     `provider` is the only one that can serve it; empty: any. `api_version` is what the client asked of it. `max_nanos`
-    and `run_max_nanos` are the client's own ceilings for this request and for its run.
+    and `run_max_nanos` are the client's own ceilings for this request and for its run. `own_key` is the upstream key
+    that came with it.
     """
 
     request_id: UUID
@@ -46,6 +47,7 @@ class Exchange:
     started_at: float
     end_user: str = ""
     run_id: str = ""
+    own_key: str = field(default="", repr=False)
     max_nanos: int | None = None
     run_max_nanos: int | None = None
     api_version: str = ""

@@ -35,13 +35,21 @@ class Relay:
     """Carries exchanges that have a hold. Each ends in exactly one capture."""
 
     def __init__(
-        self, *, attempts: Attempts, cashier: Cashier, keyring: Keyring, deadlines: Deadlines, objects: Objects
+        self,
+        *,
+        attempts: Attempts,
+        cashier: Cashier,
+        keyring: Keyring,
+        deadlines: Deadlines,
+        objects: Objects,
+        sells_credit: bool = True,
     ) -> None:
         self._attempts = attempts
         self._cashier = cashier
         self._keyring = keyring
         self._objects = objects
         self._deadlines = deadlines
+        self._sells_credit = sells_credit
 
     async def run(self, exchange: Exchange, sink: Sink, headers: list[tuple[str, str]]) -> None:
         """Answer `exchange` into `sink`. Raises `GatewayError` when nothing was sent yet; then nothing is charged."""
@@ -112,7 +120,8 @@ class Relay:
             capture = replace(capture, response=StoredResponse(200, list(headers), body))
         settled = await self.settle(exchange, capture)
         await self._keep(exchange, _text(parsed.get("id")), parsed.get("store"))
-        headers.append(("x-credits-remaining", format_credits(settled.available)))
+        if self._sells_credit:
+            headers.append(("x-credits-remaining", format_credits(settled.available)))
         await sink.whole(200, headers, body)
 
     # ------------------------------------------------------------ a stream
@@ -143,8 +152,8 @@ class Relay:
         if last is None:
             return
         if meter.media_type == EVENTS:
-            cost, left = format_credits(capture.cost), format_credits(settled.available)
-            last += f": x-cost-credits {cost}\n: x-credits-remaining {left}\n\n".encode()
+            left = f": x-credits-remaining {format_credits(settled.available)}\n" if self._sells_credit else ""
+            last += f": x-cost-credits {format_credits(capture.cost)}\n{left}\n".encode()
         await sink.write(last, more=False)
 
     async def _keep(self, exchange: Exchange, upstream_id: str | None, is_stored: object) -> None:

@@ -28,6 +28,7 @@ class Key:
     expires_at: float | None = None
     revoked_at: float | None = None
     is_active: bool = True
+    upstream_keys: Mapping[str, str] = field(default_factory=dict, repr=False)  # its own, by provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Deployment:
     weight: int = 1
     priority: int = 0
     cost_rate: Rate | None = None
+    is_own_key: bool = False
     timeout_s: float | None = None
 
     @property

@@ -81,7 +81,7 @@ def test_a_key_tells_its_own_limits_and_what_is_left():
 
 
 def test_without_credits_for_sale_none_are_told(settings):
-    settings.DEPLOYMENT_MODE = "self-hosted"
+    settings.IS_SELF_HOSTED = True
     assert customer().get("/v1/key").json()["credits"] is None
 
 

@@ -230,7 +230,7 @@ def test_the_balance_needs_the_scope_and_a_site_that_sells_credit(settings):
     }
     assert_error(customer(scopes=["chat"]).get("/v1/credits/balance"), 403, "scope_missing")
     assert customer(scopes=["management"]).get("/v1/credits/balance").status_code == 200
-    settings.DEPLOYMENT_MODE = "self-hosted"
+    settings.IS_SELF_HOSTED = True
     assert_error(customer().get("/v1/credits/balance"), 404, "unknown_url")
 
 
