@@ -58,6 +58,9 @@ GATEWAY_FIRST_BYTE_TIMEOUT_S = env_int("GATEWAY_FIRST_BYTE_TIMEOUT_S", 120, mini
 GATEWAY_IDLE_TIMEOUT_S = env_int("GATEWAY_IDLE_TIMEOUT_S", 60, minimum=1)
 GATEWAY_TOTAL_TIMEOUT_S = env_int("GATEWAY_TOTAL_TIMEOUT_S", 900, minimum=1)
 GATEWAY_DRAIN_TIMEOUT_S = env_int("GATEWAY_DRAIN_TIMEOUT_S", 30, minimum=0)
+# Seconds that a request waits for a place at a deployment that is full, and retries once every deployment has failed.
+GATEWAY_QUEUE_TIMEOUT_S = env_int("GATEWAY_QUEUE_TIMEOUT_S", 2)
+GATEWAY_RETRIES = env_int("GATEWAY_RETRIES", 1)
 # Holds may commit without waiting for the disk: only a hold can be lost then, never a charge.
 HOLDS_WAIT_FOR_DISK = env_bool("HOLDS_WAIT_FOR_DISK")
 
@@ -238,7 +241,7 @@ USE_TZ = True
 USE_I18N = True
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-STATIC_ROOT = BASE_DIR / "staticfiles"
+STATIC_ROOT = Path(env("STATIC_ROOT", str(BASE_DIR / "staticfiles")))
 WHITENOISE_AUTOREFRESH = WHITENOISE_USE_FINDERS = DEBUG
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},

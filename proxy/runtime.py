@@ -65,6 +65,8 @@ class Runtime:
             idle_s=settings.GATEWAY_IDLE_TIMEOUT_S,
             total_s=settings.GATEWAY_TOTAL_TIMEOUT_S,
             drain_s=settings.GATEWAY_DRAIN_TIMEOUT_S,
+            queue_s=settings.GATEWAY_QUEUE_TIMEOUT_S,
+            retries=settings.GATEWAY_RETRIES,
         )
         cashier = Cashier(self.teller, site_url=settings.SITE_URL)
         attempts = Attempts(client=self.client, router=Router(), deadlines=deadlines)

@@ -244,6 +244,8 @@ class Installation:
             "EMAIL_URL": "dummy:",
             "LOG_LEVEL": "info",
             "STATUS_CALM_S": "1",
+            "STATIC_ROOT": str(self.home / "static"),
+            "GATEWAY_RETRIES": "0",
             **self.settings,
         }
 

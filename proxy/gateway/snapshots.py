@@ -46,6 +46,7 @@ class Deployment:
     priority: int = 0
     cost_rate: Rate | None = None
     is_own_key: bool = False
+    max_concurrency: int = 0
     timeout_s: float | None = None
 
     @property
