@@ -73,6 +73,7 @@ class Organization(models.Model):
     max_rpm = models.PositiveIntegerField(null=True, blank=True)  # of all its keys together; null = no limit
     max_tpm = models.PositiveIntegerField(null=True, blank=True)
     max_concurrent = models.PositiveIntegerField(null=True, blank=True)  # requests that run at once; null = no limit
+    fallback_model = models.CharField(max_length=200, blank=True, default="")  # when a model cannot be reached
     members = models.ManyToManyField(User, through="Membership", related_name="organizations")
 
     def __str__(self) -> str:

@@ -12,7 +12,7 @@ from django.db import DatabaseError, close_old_connections
 from accounts import key_format, keys
 from accounts.models import ApiKey, Organization
 from billing import ledger
-from proxy import upstream_keys
+from proxy import own_models, upstream_keys
 from proxy.gateway.errors import Unavailable
 from proxy.gateway.snapshots import Key
 
@@ -160,6 +160,8 @@ def snapshot_of(row: ApiKey) -> Key:
         expires_at=row.expires_at.timestamp() if row.expires_at else None,
         revoked_at=row.revoked_at.timestamp() if row.revoked_at else None,
         is_active=row.organization.status == Organization.Status.ACTIVE,
+        aliases=own_models.aliases_of(row.organization),
+        fallback_model=row.organization.fallback_model,
         upstream_keys=upstream_keys.secrets_of(row.organization) if settings.IS_SELF_HOSTED else {},
     )
 

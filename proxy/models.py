@@ -173,6 +173,24 @@ class Deployment(models.Model):
         return f"{self.upstream_name} at provider {self.provider_id}"
 
 
+class OrganizationAlias(models.Model):
+    """A name that one organization gives to a model; it wins over public names."""
+
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="model_aliases")
+    name = models.CharField(max_length=200)
+    model = models.ForeignKey(Model, models.CASCADE, related_name="organization_aliases")
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "name"], name="organization_alias_once"),
+            models.CheckConstraint(condition=~models.Q(name=""), name="organization_alias_named"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} → {self.model_id}"
+
+
 class UpstreamKey(models.Model):
     """An organization's own key at a provider, kept encrypted (`accounts.secrets`)."""
 

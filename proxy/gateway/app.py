@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 from uuid import UUID
@@ -27,6 +27,9 @@ from proxy.gateway.errors import (
     Unavailable,
     UnknownUrl,
     UnsupportedValue,
+    UpstreamFailed,
+    UpstreamOverloaded,
+    UpstreamTimeout,
 )
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.forms import Form
@@ -286,7 +289,7 @@ class Gateway:
         ]
         try:
             async with self._concurrency.place(at_once, arrival.request_id):
-                await self._run(arrival, exchange)
+                await self._run_or_fall_back(arrival, exchange)
         except BaseException:
             if exchange.idempotency_key and not response.is_started:
                 await asyncio.shield(
@@ -295,6 +298,40 @@ class Gateway:
                     )
                 )
             raise
+
+    async def _run_or_fall_back(self, arrival: Arrival, exchange: Exchange) -> None:
+        """Run it; if no deployment of the model answers, run the organization's fallback model in its place.
+
+        That is a request of its own, with a hold and a record of its own, at its own price.
+        """
+        try:
+            await self._run(arrival, exchange)
+        except GatewayError as error:
+            fallback = self._fallback(arrival, exchange, error)
+            if fallback is None:
+                raise
+            if exchange.idempotency_key:
+                raise  # the claim is the first request's; a repeat runs anew
+            arrival.headers[:] = [
+                (name, f"req_{fallback.request_id.hex}" if name == "x-request-id" else value)
+                for name, value in arrival.headers
+                if name != "x-credits-remaining"
+            ]
+            arrival.headers.append(("x-fallback-from", exchange.route.model))
+            log.info("fell_back", model=exchange.route.model, to=fallback.route.model, error=error.code)
+            await self._run(arrival, fallback)
+
+    def _fallback(self, arrival: Arrival, exchange: Exchange, error: GatewayError) -> Exchange | None:
+        name = arrival.key.fallback_model
+        is_upstreams = isinstance(error, UpstreamFailed | UpstreamTimeout | UpstreamOverloaded)
+        if not name or not is_upstreams or arrival.response.is_started or exchange.job.continues:
+            return None
+        again = replace(exchange.job, model=name, body={**exchange.job.body, "model": name})
+        try:
+            fallback = self._exchange(replace(arrival, request_id=uuid7()), exchange.endpoint, again)
+        except GatewayError:
+            return None
+        return None if fallback.route.model == exchange.route.model else fallback
 
     async def _run(self, arrival: Arrival, exchange: Exchange) -> None:
         """Hold, then relay."""
@@ -312,7 +349,7 @@ class Gateway:
     def _exchange(self, arrival: Arrival, endpoint: Endpoint, job: Job) -> Exchange:
         """The request, routed. Raises the error to answer with; nothing is held yet."""
         request, key = arrival.request, arrival.key
-        route = self._catalog().find(job.model)
+        route = self._catalog().find(key.aliases.get(job.model, job.model))
         if route is None or not route.deployments:
             raise ModelNotFound(job.model)
         keys.authorize_model(key, job.model, route.model)

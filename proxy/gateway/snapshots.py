@@ -28,6 +28,8 @@ class Key:
     expires_at: float | None = None
     revoked_at: float | None = None
     is_active: bool = True
+    aliases: Mapping[str, str] = field(default_factory=dict)  # its own names for models
+    fallback_model: str = ""
     upstream_keys: Mapping[str, str] = field(default_factory=dict, repr=False)  # its own, by provider
 
 

@@ -5,17 +5,17 @@ import django.utils.timezone
 from django.db import migrations, models
 
 NOTIFY = """
-CREATE FUNCTION proxy_notify_upstream_key() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION proxy_notify_organization() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_notify('tuppence_organizations', coalesce(NEW.organization_id, OLD.organization_id)::text);
     RETURN NULL;
 END $$;
 CREATE TRIGGER proxy_upstream_key_changed AFTER INSERT OR UPDATE OR DELETE ON proxy_upstreamkey
-    FOR EACH ROW EXECUTE FUNCTION proxy_notify_upstream_key();
+    FOR EACH ROW EXECUTE FUNCTION proxy_notify_organization();
 """
 NO_NOTIFY = """
 DROP TRIGGER proxy_upstream_key_changed ON proxy_upstreamkey;
-DROP FUNCTION proxy_notify_upstream_key();
+DROP FUNCTION proxy_notify_organization();
 """
 
 
