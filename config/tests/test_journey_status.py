@@ -48,7 +48,7 @@ def test_an_incident_opens_and_ends_by_itself(site: Installation, web: Service, 
     wait_for(looking(lambda: bool(incidents())), timeout_s=30, what="an incident opens", every_s=0.5)
     opened = incidents()[0]
     assert opened["fault"] == "upstream"
-    assert opened["title"] in httpx.get(f"{web.url}/status", timeout=10).text
+    assert "outage" in httpx.get(f"{web.url}/status/badges/provider-{opened['services'][0]}.svg", timeout=10).text
     assert opened["title"] in httpx.get(f"{web.url}/status.rss", timeout=10).text
 
     assert {call("hello") for _ in range(100)} == {200}

@@ -12,6 +12,7 @@ from proxy.gateway.errors import (
     Forbidden,
     GatewayError,
     InsufficientQuota,
+    InvalidRequest,
     Unauthenticated,
     UserBlocked,
 )
@@ -124,7 +125,14 @@ class Cashier:
 
     def _worst_case(self, exchange: Exchange, outputs: int) -> int:
         job = exchange.job
-        return pricing.worst_case(job.input_tokens, outputs, exchange.rate, job.tier, units=job.units)
+        try:
+            return pricing.worst_case(job.input_tokens, outputs, exchange.rate, job.tier, units=job.units)
+        except pricing.Unpriced as error:
+            raise InvalidRequest(
+                f"The model {job.model!r} has no price for {error.unit} and cannot be used here.",
+                param="model",
+                code="model_not_priced",
+            ) from None
 
     def _affordable_outputs(self, exchange: Exchange, affordable: int) -> int:
         """How many output tokens `affordable` nano-dollars pay for beside the input, by bisection on the price."""

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import structlog
 
-from proxy.gateway import metrics, own, upstream_errors
+from proxy.gateway import metrics, own, upstream_errors, workers_ai
 from proxy.gateway.endpoints import upstream_body
 from proxy.gateway.errors import GatewayError, Unavailable, UpstreamFailed, UpstreamOverloaded, UpstreamTimeout
 from proxy.gateway.exchange import Exchange
@@ -21,7 +21,15 @@ from proxy.gateway.providers import headers_of, url_of
 from proxy.gateway.routing import Router
 from proxy.gateway.sinks import Sink
 from proxy.gateway.snapshots import Deployment
-from proxy.gateway.upstream import Answer, AnswerTooLarge, Client, Disconnected, TimedOut, UpstreamError
+from proxy.gateway.upstream import (
+    Answer,
+    AnswerTooLarge,
+    Client,
+    Disconnected,
+    Finished,
+    TimedOut,
+    UpstreamError,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -140,6 +148,8 @@ class Attempts:
 
     async def _attempt(self, exchange: Exchange, deployment: Deployment) -> Opened:
         """One deployment's answer of status 200. Raises `GatewayError`."""
+        if workers_ai.handles(deployment, exchange.endpoint):
+            return await self._run_workers_ai(exchange, deployment)
         answer = await self._post(exchange, deployment)
         try:
             exchange.upstream_request_id = answer.headers.get("x-request-id", "")[:200]
@@ -156,6 +166,40 @@ class Attempts:
         except BaseException:
             answer.close()
             raise
+
+    async def _run_workers_ai(self, exchange: Exchange, deployment: Deployment) -> Opened:
+        """The answer of a model that Workers AI has under its own name and JSON, as OpenAI's API tells it."""
+        job, path = exchange.job, exchange.endpoint.path
+        answers = []
+        for call in await workers_ai.calls_of(deployment, exchange.endpoint, job):
+            answers.append(await self._fetch(exchange, deployment, call))
+        media_type, body = answers[0]
+        if path == workers_ai.SPEECH:
+            sound = workers_ai.sound_of(media_type, body)
+            return Opened(Finished(), sound, None, is_stream=True, deployment=deployment)
+        if path == workers_ai.IMAGES:
+            parsed = workers_ai.images_answer([workers_ai.image_of(*answer) for answer in answers])
+        else:
+            parsed = workers_ai.transcription_of(body)
+        return Opened(Finished(), orjson.dumps(parsed), parsed, is_stream=False, deployment=deployment)
+
+    async def _fetch(self, exchange: Exchange, deployment: Deployment, call: workers_ai.Call) -> tuple[str, bytes]:
+        """(media type, body) of an answer of status 200. Raises `GatewayError`."""
+        timeout_s = deployment.timeout_s or self._deadlines.first_byte_s
+        try:
+            answer = await self._client.post(call.url, headers=call.headers, body=call.body, timeout_s=timeout_s)
+        except UpstreamError as error:
+            raise upstream_errors.from_exception(error) from None
+        try:
+            exchange.upstream_request_id = answer.headers.get("cf-ray", "")[:200]
+            body = await self._read(answer, MAX_ANSWER_BYTES if answer.status == 200 else MAX_ERROR_BYTES)
+            if answer.status != 200:
+                raise upstream_errors.from_status(answer.status, body, answer.headers, deployment, exchange.route.model)
+            return answer.headers.get("content-type", "").lower(), body
+        except UpstreamError as error:
+            raise upstream_errors.from_exception(error) from None
+        finally:
+            answer.close()
 
     async def _post(self, exchange: Exchange, deployment: Deployment) -> Answer:
         url = url_of(deployment, exchange.endpoint.served_as, api_version=exchange.api_version)

@@ -67,10 +67,18 @@ def spoken_tokens(characters: int) -> int:
     return -(-characters * TOKENS_PER_S // CHARACTERS_PER_S)
 
 
+def spoken_ms(characters: int) -> int:
+    return -(-characters * 1000 // CHARACTERS_PER_S)
+
+
 def bound(job: Job, route: Route, rate: Rate) -> None:
     """By characters where those have a price; else by tokens, and then the upstream must tell them."""
     if "characters" in rate.units:
         job.units = {"characters": job.details["characters"]}
+        job.output_tokens = job.input_tokens = job.prompt_tokens = 0
+        return
+    if "milliseconds" in rate.units:
+        job.units = {"milliseconds": 2 * spoken_ms(job.details["characters"])}
         job.output_tokens = job.input_tokens = job.prompt_tokens = 0
         return
     job.body = {**job.body, "stream_format": "sse"}
@@ -78,12 +86,15 @@ def bound(job: Job, route: Route, rate: Rate) -> None:
 
 def charge(job: Job, rate: Rate, usage: Usage | None, delivered: Mapping[str, int]) -> Usage | None:
     """The characters, once any sound came; or the reported tokens."""
-    if not job.units:
+    if "characters" not in job.units:
         return usage
     return Usage(units=dict(job.units)) if delivered.get("bytes") else Usage()
 
 
 def estimate(job: Job, rate: Rate, output_tokens: int) -> Usage:
+    """Of sound whose tokens or length nobody told: by how long the text takes to say."""
+    if "milliseconds" in job.units:
+        return Usage(units={"milliseconds": spoken_ms(job.details["characters"])} if output_tokens else {})
     return Usage(input=job.prompt_tokens, audio_output=output_tokens) if output_tokens else Usage()
 
 

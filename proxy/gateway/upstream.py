@@ -47,6 +47,21 @@ class Answer(Protocol):
         """Give the connection back if the body was read to its end, else close it. May be called twice."""
 
 
+class Finished:
+    """An answer that has been read to its end already."""
+
+    status = 200
+    headers: Mapping[str, str] = {}
+
+    async def chunk(self, timeout_s: float) -> bytes:
+        return b""
+
+    async def read(self, *, limit: int, timeout_s: float) -> bytes:
+        return b""
+
+    def close(self) -> None: ...
+
+
 class Client(Protocol):
     """Sends one request. Follows no redirect, reads no proxy settings, keeps no cookies."""
 

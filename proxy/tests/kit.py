@@ -173,11 +173,12 @@ class ScriptedClient:
 
     def __init__(self, *scripts: Script) -> None:
         self._scripts = list(scripts)
-        self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
+        self.requests: list[tuple[str, dict[str, str], Any]] = []
         self.answers: list[ScriptedAnswer] = []
 
     async def post(self, url: str, *, headers: dict[str, str], body: bytes, timeout_s: float) -> ScriptedAnswer:
-        self.requests.append((url, headers, orjson.loads(body)))
+        is_json = headers.get("content-type", "application/json") == "application/json"
+        self.requests.append((url, headers, orjson.loads(body) if is_json else body))
         script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
         if script.error:
             raise script.error
