@@ -10,6 +10,7 @@ SCOPES = {
     "moderations": "Moderations",
     "realtime": "Realtime",
     "models": "List models",
+    "passthrough": "Other paths of the provider",
     "management": "Credits, usage and keys of the organization",
 }
 ENDPOINTS = {

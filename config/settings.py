@@ -48,6 +48,10 @@ ADMIN_TOKEN = env_secret("ADMIN_TOKEN", "")
 UPSTREAM_BASE = env("UPSTREAM_BASE", "https://api.openai.com/v1").rstrip("/")
 UPSTREAM_API_KEY = env_secret("UPSTREAM_API_KEY", env_secret("OPENAI_API_KEY", ""))
 UPSTREAM_API_VERSION = env("UPSTREAM_API_VERSION", "")
+# Paths under /v1 that pass with the shared key though the gateway does not know them, such as /v1/files,/v1/batches.
+PASSTHROUGH_PATHS = tuple(path.strip().rstrip("/") for path in env("PASSTHROUGH_PATHS", "").split(",") if path.strip())
+if not all(path.startswith("/v1/") for path in PASSTHROUGH_PATHS):
+    raise SettingError("PASSTHROUGH_PATHS", "expected paths such as /v1/files,/v1/batches")
 CLOUDFLARE_ACCOUNT_ID = env("CLOUDFLARE_ACCOUNT_ID", "")
 CLOUDFLARE_API_KEY = env_secret("CLOUDFLARE_API_KEY", "")
 MODEL_PRICING_JSON = env_secret("MODEL_PRICING_JSON", "")

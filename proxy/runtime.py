@@ -21,6 +21,7 @@ from proxy.gateway.errors import Unavailable
 from proxy.gateway.limits import Limiter
 from proxy.gateway.metrics import TellerObserver
 from proxy.gateway.owned import Keeper
+from proxy.gateway.passthrough import Passthrough
 from proxy.gateway.pulse import PULSE
 from proxy.gateway.relay import Relay
 from proxy.gateway.routing import Router
@@ -95,6 +96,12 @@ class Runtime:
             concurrency=Concurrency(redis),
             cashier=cashier,
             relay=relay,
+            passthrough=Passthrough(
+                client=self.client,
+                objects=objects,
+                timeout_s=deadlines.first_byte_s,
+                paths=settings.PASSTHROUGH_PATHS,
+            ),
             keeper=Keeper(objects=objects, client=self.client, timeout_s=deadlines.first_byte_s),
             options=Options(
                 site_url=settings.SITE_URL,

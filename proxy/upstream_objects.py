@@ -40,6 +40,16 @@ class Objects:
             raise Unavailable from None
         return found
 
+    async def owned(self, *, organization_id: int, upstream_ids: list[str]) -> set[str]:
+        if not upstream_ids:
+            return set()
+        asked = [upstream_id for upstream_id in upstream_ids if "\0" not in upstream_id]
+        rows = UpstreamObject.objects.filter(organization_id=organization_id, upstream_id__in=asked)
+        try:
+            return set(await _in_thread(lambda: list(rows.values_list("upstream_id", flat=True))))
+        except DatabaseError:
+            raise Unavailable from None
+
     async def forget(self, *, organization_id: int, kind: str, upstream_id: str) -> None:
         rows = UpstreamObject.objects.filter(organization_id=organization_id, kind=kind, upstream_id=upstream_id)
         try:

@@ -21,6 +21,7 @@ from proxy.gateway.attempts import Attempts, Deadlines
 from proxy.gateway.concurrency import Concurrency
 from proxy.gateway.limits import Limiter
 from proxy.gateway.owned import Keeper
+from proxy.gateway.passthrough import Passthrough
 from proxy.gateway.relay import Relay
 from proxy.gateway.routing import Router
 from proxy.gateway.snapshots import Catalog, Deployment, Route
@@ -116,6 +117,7 @@ class _App:
             cashier=cashier,
             relay=Relay(attempts=attempts, cashier=cashier, keyring=keyring, deadlines=deadlines, objects=objects),
             keeper=Keeper(objects=objects, client=client, timeout_s=20),
+            passthrough=Passthrough(client=client, objects=objects, timeout_s=20),
             options=Options(site_url="https://example.test"),
         )
         return client

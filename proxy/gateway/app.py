@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from billing.money import format_credits
 from billing.teller import TellerUnavailable
-from proxy.gateway import ceilings, idempotency, keys, messages, metrics, own
+from proxy.gateway import ceilings, idempotency, keys, messages, metrics, own, passthrough, responses
 from proxy.gateway.admission import Cashier
 from proxy.gateway.attempts import Deadlines
 from proxy.gateway.concurrency import Concurrency
@@ -25,7 +25,6 @@ from proxy.gateway.errors import (
     MethodNotAllowed,
     ModelNotFound,
     Unavailable,
-    UnknownUrl,
     UnsupportedValue,
     UpstreamFailed,
     UpstreamOverloaded,
@@ -37,6 +36,7 @@ from proxy.gateway.jobs import Endpoint, Job
 from proxy.gateway.keys import Keyring
 from proxy.gateway.limits import Limiter
 from proxy.gateway.owned import RESPONSES, Keeper
+from proxy.gateway.passthrough import Passthrough
 from proxy.gateway.pulse import PULSE
 from proxy.gateway.relay import Relay
 from proxy.gateway.sinks import Sink
@@ -90,6 +90,7 @@ class Gateway:
         cashier: Cashier,
         relay: Relay,
         keeper: Keeper,
+        passthrough: Passthrough,
         options: Options,
     ) -> None:
         self._keyring = keyring
@@ -99,6 +100,7 @@ class Gateway:
         self._cashier = cashier
         self._relay = relay
         self._keeper = keeper
+        self._passthrough = passthrough
         self._options = options
         self._running: set[asyncio.Task[None]] = set()
 
@@ -176,8 +178,7 @@ class Gateway:
         elif path.startswith(RESPONSES):
             await self._object(request, response, headers)
         else:
-            await keys.authenticate(request, self._keyring)
-            raise UnknownUrl(request.method, path)
+            await self._pass(request, response, headers)
 
     def _models(self, key: Key, name: str) -> dict[str, Any]:
         """The model `name`, or the list of those that this key may use ("List models", "Retrieve model")."""
@@ -196,6 +197,16 @@ class Gateway:
                 if name == route.model and route.is_listed and (not key.allowed_models or name in key.allowed_models)
             ],
         }
+
+    async def _pass(self, request: Request, response: Response, headers: list[tuple[str, str]]) -> None:
+        """A path that we do not know."""
+        key = await keys.authenticate(request, self._keyring)
+        own_key = own.read(request, is_offered=self._options.is_self_hosted)
+        target = self._passthrough.target(request, key, own_key, self._catalog())
+        keys.authorize(key, request.path, passthrough.SCOPE, request, trusted_proxies=self._options.trusted_proxies)
+        rpm = self._options.default_rpm if key.rpm is None else key.rpm
+        headers += (await self._limiter.admit(key.id, rpm=rpm, tpm=0, tokens=0)).headers()
+        await self._passthrough.serve(request, response, key, target, headers)
 
     async def _count(self, request: Request, response: Response, headers: list[tuple[str, str]]) -> None:
         """How many tokens a message would have: free, by our own count ("Count tokens in a Message")."""
@@ -371,6 +382,8 @@ class Gateway:
         if endpoint.bound is not None:
             endpoint.bound(job, route, route.rate)
         own_key = own.read(request, is_offered=self._options.is_self_hosted)
+        if job.details.get("background") and not own.has_key(route.deployments, key, own_key):
+            raise UnsupportedValue(responses.NO_BACKGROUND, param="background")
         if self._options.requires_own_key and not own.has_key(route.deployments, key, own_key):
             raise own.UpstreamKeyRequired(f"{self._options.site_url}/o/{key.organization_slug}/upstream-keys/")
         return Exchange(

@@ -29,6 +29,9 @@ class Objects(Protocol):
     async def find(self, *, organization_id: int, kind: str, upstream_id: str) -> int | None:
         """The id of the deployment that made the object; None if the organization has no such object."""
 
+    async def owned(self, *, organization_id: int, upstream_ids: list[str]) -> set[str]:
+        """Which of these ids, of whatever kind, are objects of the organization."""
+
     async def forget(self, *, organization_id: int, kind: str, upstream_id: str) -> None:
         """The object is gone."""
 

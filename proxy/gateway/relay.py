@@ -173,7 +173,7 @@ class Relay:
 def _measured(exchange: Exchange, answer: dict[str, Any]) -> Measured:
     """What a whole answer used."""
     endpoint, usage = exchange.endpoint, answer.get("usage")
-    if usage is None and answer.get("status") == "failed" and endpoint.keeps:
+    if usage is None and answer.get("status") in {"failed", "queued", "in_progress"} and endpoint.keeps:
         return NOTHING
 
     def produced() -> int:

@@ -24,8 +24,8 @@ UNKNOWN_CONTEXT = 128_000
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _FAILURES = frozenset({"response.failed"})
 _COUNTED = ("instructions", "tools", "text")
+NO_BACKGROUND = "Background responses need an upstream key of your own; leave 'background' out."
 _REFUSED = {
-    "background": "Background responses are not offered here; leave 'background' out.",
     "conversation": "Conversations are not kept here; send the turns in 'input', or use 'previous_response_id'.",
     "prompt": "Stored prompts are not offered here; send the prompt in 'instructions' and 'input'.",
 }
@@ -33,7 +33,7 @@ _REFUSED = {
 
 def parse(body: dict[str, Any]) -> Job:
     model = fields.model(body)
-    fields.boolean(body, "background")
+    is_background = fields.boolean(body, "background")
     for name, why in _REFUSED.items():
         if body.get(name):
             raise UnsupportedValue(why, param=name)
@@ -63,6 +63,7 @@ def parse(body: dict[str, Any]) -> Job:
         output_limit_field="max_output_tokens",
         continues=continues,
         units=_tool_units(body),
+        details={"background": is_background},
     )
 
 

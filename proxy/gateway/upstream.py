@@ -70,8 +70,16 @@ class Client(Protocol):
     ) -> Answer:
         """Raises `ConnectFailed`, `Disconnected` or `TimedOut` when no status line comes within `timeout_s`."""
 
-    async def request(self, method: str, url: str, *, headers: dict[str, str], timeout_s: float) -> Answer:
-        """The same without a body."""
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: dict[str, str],
+        timeout_s: float,
+        body: bytes | AsyncIterable[bytes] | None = None,
+    ) -> Answer:
+        """The same by any method."""
 
     async def close(self) -> None: ...
 
@@ -143,8 +151,16 @@ class AiohttpClient:
     ) -> AiohttpAnswer:
         return await self._send("POST", url, headers, body, timeout_s)
 
-    async def request(self, method: str, url: str, *, headers: dict[str, str], timeout_s: float) -> AiohttpAnswer:
-        return await self._send(method, url, headers, None, timeout_s)
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: dict[str, str],
+        timeout_s: float,
+        body: bytes | AsyncIterable[bytes] | None = None,
+    ) -> AiohttpAnswer:
+        return await self._send(method, url, headers, body, timeout_s)
 
     async def _send(
         self,

@@ -88,17 +88,24 @@ class Request:
         declared = self.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > limit:
             raise RequestTooLarge(limit)
-        pieces = self._pieces(idle_s, total_s)
+        pieces = self.pieces(idle_s=idle_s, total_s=total_s, limit=limit)
         return await forms.parse(self.headers.get("content-type", ""), pieces, limit=limit)
 
-    async def _pieces(self, idle_s: float, total_s: float) -> AsyncIterator[bytes]:
+    async def pieces(self, *, idle_s: float, total_s: float, limit: int) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises as `body`."""
+        total = 0
         deadline = asyncio.get_running_loop().time() + total_s
         has_more = True
         while has_more:
             left = deadline - asyncio.get_running_loop().time()
             message = await self._next(min(idle_s, left))
             has_more = message.get("more_body", False)
-            yield message.get("body", b"")
+            piece: bytes = message.get("body", b"")
+            total += len(piece)
+            if total > limit:
+                raise RequestTooLarge(limit)
+            if piece:
+                yield piece
 
     async def wait_for_disconnect(self) -> None:
         """Return when the client has gone; only `receive()` sees that, `send()` never raises."""

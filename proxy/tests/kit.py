@@ -16,6 +16,7 @@ from proxy.gateway.attempts import Attempts, Deadlines
 from proxy.gateway.concurrency import Concurrency
 from proxy.gateway.limits import Limiter
 from proxy.gateway.owned import Keeper
+from proxy.gateway.passthrough import Passthrough
 from proxy.gateway.relay import Relay
 from proxy.gateway.routing import Router
 from proxy.gateway.snapshots import Catalog, Deployment, Key, Route
@@ -127,6 +128,10 @@ class TestObjects:
     async def find(self, *, organization_id: int, kind: str, upstream_id: str) -> int | None:
         return self.owners.get((organization_id, kind, upstream_id))
 
+    async def owned(self, *, organization_id: int, upstream_ids: list[str]) -> set[str]:
+        mine = {upstream_id for owner, _, upstream_id in self.owners if owner == organization_id}
+        return mine.intersection(upstream_ids)
+
     async def forget(self, *, organization_id: int, kind: str, upstream_id: str) -> None:
         self.owners.pop((organization_id, kind, upstream_id), None)
 
@@ -185,8 +190,11 @@ class ScriptedClient:
         self.answers.append(ScriptedAnswer(script))
         return self.answers[-1]
 
-    async def request(self, method: str, url: str, *, headers: dict[str, str], timeout_s: float) -> ScriptedAnswer:
-        return await self.post(f"{method} {url}", headers=headers, body=b"{}", timeout_s=timeout_s)
+    async def request(
+        self, method: str, url: str, *, headers: dict[str, str], timeout_s: float, body: Any = None
+    ) -> ScriptedAnswer:
+        whole = body if isinstance(body, bytes) else b"".join([piece async for piece in body]) if body else b"{}"
+        return await self.post(f"{method} {url}", headers=headers, body=whole or b"{}", timeout_s=timeout_s)
 
     async def close(self) -> None: ...
 
@@ -222,6 +230,7 @@ class Kit:
         routes: tuple[Route, ...] = (ROUTE,),
         balance: int = 10**12,
         deadlines: Deadlines | None = None,
+        passthrough_paths: tuple[str, ...] = (),
         **options: Any,
     ) -> None:
         deadlines = deadlines or Deadlines()
@@ -241,6 +250,9 @@ class Kit:
                 attempts=attempts, cashier=cashier, keyring=self.keyring, deadlines=deadlines, objects=self.objects
             ),
             keeper=Keeper(objects=self.objects, client=self.client, timeout_s=deadlines.first_byte_s),
+            passthrough=Passthrough(
+                client=self.client, objects=self.objects, timeout_s=deadlines.first_byte_s, paths=passthrough_paths
+            ),
             options=Options(site_url="https://example.test", deadlines=deadlines, **options),
         )
 

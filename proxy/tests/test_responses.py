@@ -50,7 +50,6 @@ def only_capture(kit):
 @pytest.mark.parametrize(
     ("fields", "param", "code"),
     [
-        ({"background": True}, "background", "unsupported_value"),
         ({"background": "yes"}, "background", "invalid_type"),
         ({"conversation": "conv_1"}, "conversation", "unsupported_value"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt", "unsupported_value"),
