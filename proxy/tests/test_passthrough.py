@@ -68,7 +68,7 @@ async def test_a_key_with_scopes_needs_the_one_for_it():
 
 
 async def test_an_object_is_reached_by_its_maker_alone():
-    kit = Kit(told(id="file-1"), passthrough_paths=PATHS)
+    kit = Kit(told(id="file-1"), told(id="batch_1"), told(id="file-1", deleted=True), passthrough_paths=PATHS)
     assert (await kit.call("/v1/files", {"purpose": "batch"})).status == 200
     kit.keyring.key = replace(KEY, organization_id=4)
     for method, path in (
