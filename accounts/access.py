@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from allauth.account.adapter import get_adapter
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest
 
+from accounts import audit
 from accounts.models import Membership, Organization, Role, User
 
 # From the least to the most; a page that asks for a role admits those above it too, but see PERMISSIONS for billing.
@@ -54,3 +56,10 @@ def organization_for(request: Any, slug: str, role: Role) -> Organization:
     request.organization = membership.organization
     request.membership = membership
     return membership.organization
+
+
+def origin_of(request: HttpRequest) -> audit.Origin:
+    """Where a change comes from, for the audit log."""
+    return audit.Origin(
+        ip=get_adapter(request).get_client_ip(request), user_agent=request.headers.get("user-agent", "")
+    )

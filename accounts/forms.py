@@ -75,6 +75,9 @@ class KeyForm(forms.Form):
     tpm = forms.IntegerField(
         label="Tokens per minute", required=False, min_value=1, max_value=2_000_000_000, help_text="Empty: no limit."
     )
+    max_concurrent = forms.IntegerField(
+        label="Requests at once", required=False, min_value=1, max_value=100_000, help_text="Empty: no limit."
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["initial"] = {"token": uuid.uuid4(), **kwargs.get("initial", {})}

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
 from django.db import models
+from django.db.models.functions import Cast
 from django.utils import timezone
 
 
@@ -67,6 +68,12 @@ class Organization(models.Model):
     status = models.CharField(max_length=10, choices=Status, default=Status.ACTIVE)
     created_at = models.DateTimeField(default=timezone.now)
     timezone = models.CharField(max_length=50, default="UTC")
+    default_rpm = models.PositiveIntegerField(null=True, blank=True)  # of keys that name none; null = DEFAULT_RPM
+    default_tpm = models.PositiveIntegerField(null=True, blank=True)  # of keys that name none; null = no limit
+    max_rpm = models.PositiveIntegerField(null=True, blank=True)  # of all its keys together; null = no limit
+    max_tpm = models.PositiveIntegerField(null=True, blank=True)
+    max_concurrent = models.PositiveIntegerField(null=True, blank=True)  # requests that run at once; null = no limit
+    fallback_model = models.CharField(max_length=200, blank=True, default="")  # when a model cannot be reached
     members = models.ManyToManyField(User, through="Membership", related_name="organizations")
 
     def __str__(self) -> str:
@@ -121,8 +128,9 @@ class ApiKey(models.Model):
     allowed_models = models.JSONField(default=list, blank=True)  # [] = all
     allowed_endpoints = models.JSONField(default=list, blank=True)  # [] = all
     allowed_ips = models.JSONField(default=list, blank=True)  # CIDR networks; [] = all
-    rpm = models.PositiveIntegerField(null=True, blank=True)  # requests per minute; null = DEFAULT_RPM
-    tpm = models.PositiveIntegerField(null=True, blank=True)  # tokens per minute; null = no limit
+    rpm = models.PositiveIntegerField(null=True, blank=True)  # requests per minute; null = the organization's default
+    tpm = models.PositiveIntegerField(null=True, blank=True)  # tokens per minute; null = the organization's default
+    max_concurrent = models.PositiveIntegerField(null=True, blank=True)  # requests that run at once; null = no limit
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     rotated_from = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="rotations")
@@ -168,3 +176,29 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} {self.target_type} {self.target_id}"
+
+
+class Event(models.Model):
+    """Something that happened to an organization, for its webhooks and its event feed.
+
+    Ids are given before commit, so a reader who went by ids alone could pass over a row that commits later. The feed
+    therefore goes by (`transaction`, `id`), and only as far as every transaction has ended.
+    """
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="events")
+    kind = models.CharField(max_length=60)
+    data = models.JSONField(default=dict)
+    transaction = models.BigIntegerField(
+        db_default=Cast(
+            models.Func(function="pg_current_xact_id", template="%(function)s()::text"), models.BigIntegerField()
+        ),
+        editable=False,
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        indexes = [models.Index(fields=["organization", "transaction", "id"], name="event_feed")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.public_id}"

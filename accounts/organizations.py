@@ -59,6 +59,34 @@ def rename(*, organization: Organization, name: str, by: User | None) -> None:
         audit.record(action="organization.rename", target=organization, organization=organization, by=by, name=name)
 
 
+def set_rates(
+    *,
+    organization: Organization,
+    rpm: int | None,
+    tpm: int | None,
+    max_rpm: int | None = None,
+    max_tpm: int | None = None,
+    max_concurrent: int | None = None,
+    by: User | None,
+    origin: audit.Origin | None = None,
+) -> None:
+    """Requests and tokens a minute of keys that name none of their own (None: the installation's default), and those
+    and the requests at once of all keys together (None: no limit)."""
+    with transaction.atomic():
+        organization.default_rpm, organization.default_tpm = rpm, tpm
+        organization.max_rpm, organization.max_tpm, organization.max_concurrent = max_rpm, max_tpm, max_concurrent
+        fields = ["default_rpm", "default_tpm", "max_rpm", "max_tpm", "max_concurrent"]
+        organization.save(update_fields=fields)
+        audit.record(
+            action="organization.set_rates",
+            target=organization,
+            organization=organization,
+            by=by,
+            origin=origin,
+            **{name: getattr(organization, name) for name in fields},
+        )
+
+
 def add_member(*, organization: Organization, user: User, role: Role, by: User | None) -> Membership:
     """Make `user` a member; for one who is already, the membership as it is. Raises `LastOwner` for a second owner."""
     if role == Role.OWNER:

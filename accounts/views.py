@@ -2,7 +2,6 @@
 
 from uuid import UUID
 
-from allauth.account.adapter import get_adapter
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
@@ -14,8 +13,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_GET, require_http_methods
 
-from accounts import audit, keys
-from accounts.access import MemberRequest, can, organization_for
+from accounts import keys
+from accounts.access import MemberRequest, can, organization_for, origin_of
 from accounts.forms import KeyForm, RotateForm
 from accounts.models import ApiKey, Organization, Role
 
@@ -63,9 +62,10 @@ def key_create(request: MemberRequest, slug: str) -> HttpResponse:
                 allowed_ips=fields["allowed_ips"],
                 rpm=fields["rpm"],
                 tpm=fields["tpm"],
+                max_concurrent=fields["max_concurrent"],
                 expires_at=form.expires_at(),
                 public_id=fields["token"],
-                origin=_origin(request),
+                origin=origin_of(request),
             )
             return _shown_once(request, organization, issued)
         except keys.AlreadyIssued as error:
@@ -83,7 +83,7 @@ def key_revoke(request: MemberRequest, slug: str, key_id: UUID) -> HttpResponse:
     organization = organization_for(request, slug, Role.DEVELOPER)
     key = get_object_or_404(organization.keys, public_id=key_id)
     if request.method == "POST":
-        keys.revoke(key=key, by=request.user, origin=_origin(request))
+        keys.revoke(key=key, by=request.user, origin=origin_of(request))
         messages.success(request, f"Revoked “{key.name}”.")
         return redirect("accounts:key-list", slug)
     template = "accounts/key_revoke.html#confirm" if request.htmx else "accounts/key_revoke.html"
@@ -106,7 +106,7 @@ def key_rotate(request: MemberRequest, slug: str, key_id: UUID) -> HttpResponse:
         token = form.cleaned_data["token"]
         try:
             issued = keys.rotate(
-                key=key, by=request.user, grace=form.grace_period(), public_id=token, origin=_origin(request)
+                key=key, by=request.user, grace=form.grace_period(), public_id=token, origin=origin_of(request)
             )
             key.refresh_from_db()
             return _shown_once(request, organization, issued, replaced=key)
@@ -132,9 +132,3 @@ def _shown_once(
 def _already_shown(request: MemberRequest, organization: Organization, key: ApiKey) -> HttpResponse:
     context = {"organization": organization, "key": key}
     return render(request, "accounts/key_repeated.html", context, status=409)
-
-
-def _origin(request: MemberRequest) -> audit.Origin:
-    return audit.Origin(
-        ip=get_adapter(request).get_client_ip(request), user_agent=request.headers.get("user-agent", "")
-    )

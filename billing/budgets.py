@@ -1,9 +1,12 @@
 """Budgets: caps that admission passes in the same statement as the credit. Making and changing them."""
 
+from typing import Any
+
 from django.db import connection, models, transaction
 
-from accounts.models import ApiKey, Organization
-from billing import ledger
+from accounts import audit
+from accounts.models import ApiKey, Organization, User
+from billing import end_users, ledger
 from billing.models import Account, Budget
 
 # What a budget made in the middle of a period has to know: what was used and is held in it already. Under the
@@ -49,10 +52,14 @@ def set_budget(
     key: ApiKey | None = None,
     end_user: str = "",
     run_id: str = "",
+    observes: bool = False,
+    by: User | None = None,
+    origin: audit.Origin | None = None,
 ) -> Budget | None:
     """Set the caps of one budget, made if it is new; without any cap it is removed and None is returned.
 
     A new one counts what its running period has used already (for `total`: only of a run; else it begins at zero).
+    One that `observes` counts and never refuses. An end user without a budget of its own follows the default, if any.
     """
     which = {
         "organization": organization,
@@ -65,11 +72,31 @@ def set_budget(
     account = ledger.account_of(organization)
     with transaction.atomic():
         Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+        caps: dict[str, Any] = {"cost_cap_nanos": cost_cap_nanos, "token_cap": token_cap, "observes": observes}
+        audit.record(
+            action="budget.set",
+            target=key or organization,
+            organization=organization,
+            by=by,
+            origin=origin,
+            scope=scope,
+            period=period,
+            subject=end_user or run_id,
+            **caps,
+        )
         if cost_cap_nanos is None and token_cap is None:
-            Budget.objects.filter(**which).delete()
-            return None
-        caps = {"cost_cap_nanos": cost_cap_nanos, "token_cap": token_cap}
-        budget, is_new = Budget.objects.update_or_create(**which, defaults=caps)
+            default = end_users.defaults_of(organization).get(period) if scope == Budget.Scope.END_USER else None
+            if default is None:
+                Budget.objects.filter(**which).delete()
+                return None
+            caps = {
+                "cost_cap_nanos": default.cost_cap_nanos,
+                "token_cap": default.token_cap,
+                "observes": default.observes,
+            }
+            Budget.objects.filter(**which).update(**caps, follows_default=True)
+            return Budget.objects.filter(**which).first()
+        budget, is_new = Budget.objects.update_or_create(**which, defaults=caps | {"follows_default": False})
         if is_new:
             with connection.cursor() as cursor:
                 cursor.execute(_ADOPT, {"id": budget.pk})
@@ -77,7 +104,15 @@ def set_budget(
         return budget
 
 
-def set_for_key(*, key: ApiKey, period: str, cost_cap_nanos: int | None, token_cap: int | None) -> Budget | None:
+def set_for_key(
+    *,
+    key: ApiKey,
+    period: str,
+    cost_cap_nanos: int | None,
+    token_cap: int | None,
+    by: User | None = None,
+    origin: audit.Origin | None = None,
+) -> Budget | None:
     """Set the caps of a key for each day or month; without any cap the budget is removed."""
     return set_budget(
         organization=key.organization,
@@ -86,6 +121,8 @@ def set_for_key(*, key: ApiKey, period: str, cost_cap_nanos: int | None, token_c
         period=period,
         cost_cap_nanos=cost_cap_nanos,
         token_cap=token_cap,
+        by=by,
+        origin=origin,
     )
 
 

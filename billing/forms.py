@@ -1,10 +1,12 @@
-"""Forms of the request log and of a key's budgets."""
+"""Forms of the request log, of budgets and of blocks."""
 
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils import timezone
 
 from accounts.models import Organization
 from billing import money
@@ -19,6 +21,13 @@ OUTCOMES = [
 ]
 KEY_CHOICES = 200
 FIRST_YEAR, LAST_YEAR = 2020, 2100
+BLOCK_LENGTHS = [
+    ("", "Until unblocked"),
+    ("1", "For an hour"),
+    ("24", "For a day"),
+    ("168", "For a week"),
+    ("720", "For 30 days"),
+]
 
 
 class DayField(forms.DateField):
@@ -104,3 +113,79 @@ class BudgetsForm(forms.Form):
     tokens_month = forms.IntegerField(
         label="Tokens per month", required=False, min_value=1, max_value=10**15, help_text="Empty: no budget."
     )
+
+
+class CapsForm(BudgetsForm):
+    """The budgets of an organization or of end users, and whether they refuse or only count."""
+
+    observes = forms.BooleanField(
+        label="Observe only", required=False, help_text="Count and show, but never refuse a request."
+    )
+
+    def caps(self, period: str) -> dict[str, Any]:
+        """The valid caps of `period`, as the verbs take them."""
+        return {
+            "period": period,
+            "cost_cap_nanos": self.cleaned_data[f"cost_{period}"],
+            "token_cap": self.cleaned_data[f"tokens_{period}"],
+            "observes": self.cleaned_data["observes"],
+        }
+
+
+class RatesForm(forms.Form):
+    """The default rates of an organization's keys, and the rates of all of them together."""
+
+    rpm = forms.IntegerField(
+        label="Requests per minute",
+        required=False,
+        min_value=1,
+        max_value=1_000_000,
+        help_text="Empty: the default of this site.",
+    )
+    tpm = forms.IntegerField(
+        label="Tokens per minute", required=False, min_value=1, max_value=2_000_000_000, help_text="Empty: no limit."
+    )
+    max_rpm = forms.IntegerField(
+        label="Requests per minute, all keys",
+        required=False,
+        min_value=1,
+        max_value=100_000_000,
+        help_text="Empty: no limit.",
+    )
+    max_tpm = forms.IntegerField(
+        label="Tokens per minute, all keys",
+        required=False,
+        min_value=1,
+        max_value=2_000_000_000,
+        help_text="Empty: no limit.",
+    )
+    max_concurrent = forms.IntegerField(
+        label="Requests at once, all keys",
+        required=False,
+        min_value=1,
+        max_value=1_000_000,
+        help_text="Empty: no limit.",
+    )
+
+
+class BlockForm(forms.Form):
+    """An end user to block, why, and for how long."""
+
+    end_user = forms.CharField(
+        label="End user",
+        max_length=256,
+        strip=False,
+        help_text="As your requests send it in x-user-id.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+    reason = forms.CharField(
+        max_length=500,
+        help_text="Your own servers see it in the refusal.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    lasts = forms.ChoiceField(label="Blocked", choices=BLOCK_LENGTHS, required=False)
+
+    def expires_at(self) -> datetime | None:
+        """When the block ends, counted from now; None for one that lasts."""
+        hours = self.cleaned_data["lasts"]
+        return timezone.now() + timedelta(hours=int(hours)) if hours else None

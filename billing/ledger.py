@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
+from django.conf import settings
 from django.db import IntegrityError, models, transaction
 
 from accounts.models import Organization, User
@@ -11,6 +12,9 @@ from billing.models import HOUSE_KINDS, Account, AccountKind, Transfer
 from billing.money import MAX_NANOS
 
 log = structlog.get_logger(__name__)
+
+# The credit limit of accounts where no credit is sold: a billion dollars.
+UNLIMITED = 10**18
 
 
 class LedgerError(Exception):
@@ -50,8 +54,28 @@ class Balance:
 
 def account_of(organization: Organization) -> Account:
     """The organization's account; opened at the first call."""
-    account, _ = Account.objects.get_or_create(organization=organization, kind=AccountKind.CUSTOMER)
+    account, _ = Account.objects.get_or_create(
+        organization=organization, kind=AccountKind.CUSTOMER, defaults={"credit_limit": _first_limit()}
+    )
     return account
+
+
+def apply_deployment_mode() -> None:
+    """Let no account run out where no credit is sold, and let none have that limit where it is. Called at the start.
+
+    Usage is charged in both modes alike, so budgets, reports and proofs do not differ.
+    """
+    unlimited = Account.objects.filter(kind=AccountKind.CUSTOMER, credit_limit=UNLIMITED)
+    if settings.IS_SELF_HOSTED:
+        limited = Account.objects.filter(kind=AccountKind.CUSTOMER).exclude(credit_limit=UNLIMITED)
+        limited.update(credit_limit=UNLIMITED, overdrawn_reason=None, version=models.F("version") + 1)
+        return
+    for organization in Organization.objects.filter(accounts__in=unlimited):
+        set_credit_limit(organization=organization, amount=0)
+
+
+def _first_limit() -> int:
+    return UNLIMITED if settings.IS_SELF_HOSTED else 0
 
 
 def house(kind: str) -> Account:

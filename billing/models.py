@@ -1,4 +1,4 @@
-"""The books: accounts, transfers, holds, usage records, budgets.
+"""The books: accounts, transfers, holds, usage records. Budgets are in `budget_models`, prices in `price_models`.
 
 Invariants are kept by PostgreSQL (constraints, triggers and the functions of the migrations), not by `save()`.
 Columns that the hot path writes are plain numbers to PostgreSQL: a foreign key would cost a look-up per request.
@@ -216,75 +216,6 @@ class UsageRecord(models.Model):
         return f"{self.request_id}: {self.cost_nanos}"
 
 
-class Budget(models.Model):
-    """A cap on cost or tokens, or both, for what `scope` names, in each calendar period of the organization's zone.
-
-    `used_*` counts from `period_started_at`; `carried_*` is the part of it used before the budget was made.
-    """
-
-    class Scope(models.TextChoices):
-        ORGANIZATION = "organization"
-        KEY = "key"
-        END_USER = "end_user"
-        RUN = "run"
-
-    class Period(models.TextChoices):
-        DAY = "day"
-        MONTH = "month"
-        TOTAL = "total"
-
-    organization = models.ForeignKey(Organization, models.CASCADE, related_name="budgets", db_index=False)
-    scope = models.CharField(max_length=12, choices=Scope)
-    key = models.ForeignKey(ApiKey, models.CASCADE, null=True, blank=True, related_name="budgets")
-    end_user = models.TextField(default="", blank=True, db_default="")
-    run_id = models.TextField(default="", blank=True, db_default="")
-    period = models.CharField(max_length=5, choices=Period)
-    cost_cap_nanos = models.BigIntegerField(null=True, blank=True)
-    token_cap = models.BigIntegerField(null=True, blank=True)
-    period_started_at = models.DateTimeField(db_default=Now(), editable=False)
-    used_cost_nanos = models.BigIntegerField(db_default=0, editable=False)
-    used_tokens = models.BigIntegerField(db_default=0, editable=False)
-    held_cost_nanos = models.BigIntegerField(db_default=0, editable=False)
-    held_tokens = models.BigIntegerField(db_default=0, editable=False)
-    carried_cost_nanos = models.BigIntegerField(db_default=0, editable=False)
-    carried_tokens = models.BigIntegerField(db_default=0, editable=False)
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=["organization", "scope", "key", "end_user", "run_id", "period"],
-                name="budget_once",
-                nulls_distinct=False,
-            ),
-            models.CheckConstraint(
-                condition=models.Q(scope="organization", key=None, end_user="", run_id="")
-                | (models.Q(scope="key", key__isnull=False, end_user="", run_id=""))
-                | (models.Q(scope="end_user", key=None, run_id="") & ~models.Q(end_user=""))
-                | (models.Q(scope="run", key=None, end_user="") & ~models.Q(run_id="")),
-                name="budget_scope_names_subject",
-            ),
-            models.CheckConstraint(
-                condition=models.Q(cost_cap_nanos__gte=0) | models.Q(cost_cap_nanos=None),
-                name="budget_cost_cap_not_negative",
-            ),
-            models.CheckConstraint(
-                condition=models.Q(token_cap__gte=0) | models.Q(token_cap=None), name="budget_token_cap_not_negative"
-            ),
-            models.CheckConstraint(
-                condition=models.Q(held_cost_nanos__gte=0, held_tokens__gte=0), name="budget_held_not_negative"
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.scope} {self.subject} per {self.period}".replace("  ", " ")
-
-    @property
-    def subject(self) -> str:
-        """What is capped: the key's id, the end user or the run; empty for the organization."""
-        return str(self.key_id) if self.key_id else self.end_user or self.run_id
-
-
 class Worker(models.Model):
     """A process with a teller. Seen every 5 s; `stopped_at` is set by a graceful end. Times are PostgreSQL's."""
 
@@ -379,4 +310,6 @@ class UsageRollup(models.Model):
         return f"{self.hour:%Y-%m-%d %H} {self.organization_id} {self.model}"
 
 
-from billing.price_models import Price  # noqa: E402, F401 - Django finds an app's models in its `models` module
+# Django finds an app's models in its `models` module.
+from billing.budget_models import Budget, BudgetWarning, EndUserBlock, EndUserDefault  # noqa: E402, F401
+from billing.price_models import Price  # noqa: E402, F401

@@ -7,7 +7,10 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class HoldRequest:
-    """Credit to set aside, in nano-dollars, and tokens, for the budgets. `request_id` is a UUIDv7."""
+    """Credit to set aside, in nano-dollars, and tokens, for the budgets. `request_id` is a UUIDv7.
+
+    `run_cap` is the caller's own ceiling for the whole of `run_id`, 0 for none; later ones may only lower it.
+    """
 
     request_id: UUID
     account_id: int
@@ -22,6 +25,7 @@ class HoldRequest:
     end_user: str = ""
     run_id: str = ""
     stream: bool = False
+    run_cap: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,8 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No hold. `reason`: insufficient_credit, budget, key_revoked, account_frozen; id_taken when the request has ended
-    already, no_hold when there is nothing to extend. `rule` is the budget that binds."""
+    """No hold. `reason`: insufficient_credit, budget, key_revoked, account_frozen, user_blocked; id_taken when the
+    request has ended already, no_hold when there is nothing to extend. `rule` is the budget or block that binds."""
 
     reason: str
     affordable: int

@@ -4,7 +4,7 @@ import structlog
 from celery import shared_task
 from django.db import connection
 
-from billing import ledger, reaper, reconciliation, settlement
+from billing import budget_warnings, end_users, ledger, reaper, reconciliation, settlement
 
 log = structlog.get_logger(__name__)
 
@@ -15,6 +15,12 @@ PARTITIONS_AHEAD = 3
 def settle() -> None:
     """Turn usage records into transfers and rollups."""
     settlement.settle_all()
+
+
+@shared_task
+def warn() -> None:
+    """Tell of budgets that come to their end."""
+    budget_warnings.warn()
 
 
 @shared_task
@@ -32,7 +38,7 @@ def reconcile() -> None:
 
 @shared_task
 def tidy() -> None:
-    """Make the coming months' partitions; forget old idempotency keys and workers."""
+    """Make the coming months' partitions; forget old idempotency keys, workers and idle budgets."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT billing_ensure_partitions(%s)", [PARTITIONS_AHEAD])
         cursor.execute(
@@ -40,4 +46,9 @@ def tidy() -> None:
             "AND NOT EXISTS (SELECT FROM billing_hold h WHERE h.request_id = i.request_id)"
         )
         forgotten = cursor.rowcount
-    log.info("tidied", idempotency_keys=forgotten, workers=reaper.forget_workers())
+    log.info(
+        "tidied",
+        idempotency_keys=forgotten,
+        workers=reaper.forget_workers(),
+        budgets=end_users.forget_idle(),
+    )

@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET, require_http_methods
 
-from accounts.access import MemberRequest, can, organization_for
+from accounts.access import MemberRequest, can, organization_for, origin_of
 from accounts.models import Organization, Role
 from billing import budgets, money, rates, receipts, usage
 from billing.forms import BudgetsForm, FilterForm
@@ -116,6 +116,8 @@ def key_budgets(request: MemberRequest, slug: str, key_id: UUID) -> HttpResponse
                 period=period,
                 cost_cap_nanos=form.cleaned_data[f"cost_{period}"],
                 token_cap=form.cleaned_data[f"tokens_{period}"],
+                by=request.user,
+                origin=origin_of(request),
             )
         messages.success(request, f"Saved the budgets of “{key.name}”.")
         return redirect("billing:key-budgets", slug, key_id)
@@ -182,7 +184,7 @@ def _uses(budget: Budget) -> list[BudgetUse]:
                 used=credits_short(used),
                 held=f"{credits_short(held)} credits" if held else "",
                 cap=credits_short(cap),
-                percent=_percent(used + held, cap),
+                percent=percent_of(used + held, cap),
             )
         )
     if budget.token_cap is not None:
@@ -193,11 +195,12 @@ def _uses(budget: Budget) -> list[BudgetUse]:
                 used=f"{used:,}",
                 held=f"{held:,} tokens" if held else "",
                 cap=f"{cap:,}",
-                percent=_percent(used + held, cap),
+                percent=percent_of(used + held, cap),
             )
         )
     return uses
 
 
-def _percent(part: int, whole: int) -> int:
+def percent_of(part: int, whole: int) -> int:
+    """How much of `whole` `part` is; at most 100."""
     return min(100, part * 100 // whole) if whole > 0 else 100

@@ -1,4 +1,4 @@
-"""The ASGI application: `/v1` goes to the gateway, everything else to Django."""
+"""The ASGI application: the metered `/v1` goes to the gateway, its management API and the pages to Django."""
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -6,15 +6,24 @@ from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
+import structlog
+from asgiref.sync import sync_to_async
 from django.core.asgi import get_asgi_application
+from django.db import DatabaseError, connection
 
 django_application = get_asgi_application()
 
-from proxy.runtime import Runtime  # noqa: E402 - needs Django's apps
+from billing import end_users, ledger  # noqa: E402 - needs Django's apps
+from proxy.api import snapshot  # noqa: E402
+from proxy.runtime import Runtime  # noqa: E402
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
+# The first word after `/v1/` of what Django answers. All else under `/v1` is the gateway's.
+MANAGED = frozenset({"credits", "key", "quote", "sdk"})
+
+log = structlog.get_logger(__name__)
 runtime = Runtime()
 
 
@@ -22,7 +31,7 @@ async def application(scope: Mapping[str, Any], receive: Receive, send: Send) ->
     """Route one connection; the server's lifespan starts and stops the gateway."""
     if scope["type"] == "http":
         path: str = scope["path"]
-        if path.startswith("/v1/") and runtime.gateway is not None:
+        if path.startswith("/v1/") and runtime.gateway is not None and path[4:].partition("/")[0] not in MANAGED:
             await runtime.gateway(scope, receive, send)
         else:
             await django_application(scope, receive, send)
@@ -36,9 +45,27 @@ async def _lifespan(receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
+            await _apply_site_defaults()
             await runtime.start()
+            snapshot.read_from(runtime.current_catalog)
             await send({"type": "lifespan.startup.complete"})
         else:
             await runtime.close()
             await send({"type": "lifespan.shutdown.complete"})
             return
+
+
+async def _apply_site_defaults() -> None:
+    """What the settings say of end users, into the tables that admission reads. PostgreSQL may be away at the start."""
+
+    def apply() -> None:
+        try:
+            end_users.apply_site_defaults()
+            ledger.apply_deployment_mode()
+        finally:
+            connection.close()
+
+    try:
+        await sync_to_async(apply, thread_sensitive=False)()
+    except DatabaseError as error:
+        log.warning("site_defaults_not_applied", error=type(error).__name__)

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,7 +26,17 @@ if urlsplit(SITE_URL).scheme not in {"http", "https"} or not urlsplit(SITE_URL).
     raise SettingError("SITE_URL", "expected a URL such as https://api.example.com")
 IS_HTTPS = SITE_URL.startswith("https://")
 DEPLOYMENT_MODE = env("DEPLOYMENT_MODE", "official", choices=("official", "self-hosted"))
+# Self-hosted: no credits and no payments; organizations may bring their own upstream keys, or must.
+IS_SELF_HOSTED = DEPLOYMENT_MODE == "self-hosted"
+REQUIRE_OWN_OPENAI_KEY = env_bool("REQUIRE_OWN_OPENAI_KEY")
+if REQUIRE_OWN_OPENAI_KEY and not IS_SELF_HOSTED:
+    raise SettingError("REQUIRE_OWN_OPENAI_KEY", "needs DEPLOYMENT_MODE=self-hosted")
 DEFAULT_RPM = env_int("DEFAULT_RPM", 0)
+# What an end user (`x-user-id`) may use in a month where its organization says nothing else; 0: no limit.
+DEFAULT_MAX_COST_USD = env("DEFAULT_MAX_COST_USD", "0")
+if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", DEFAULT_MAX_COST_USD):
+    raise SettingError("DEFAULT_MAX_COST_USD", "expected dollars such as 10 or 2.50; 0 for no limit")
+DEFAULT_MAX_TOTAL_TOKENS = env_int("DEFAULT_MAX_TOTAL_TOKENS", 0)
 DEMO_LOGIN = env("DEMO_LOGIN", "")
 # Only this keyed hash of an API key is stored. A pepper of its own lets SECRET_KEY rotate without ending every key.
 API_KEY_PEPPER = env_secret(
@@ -37,15 +48,23 @@ ADMIN_TOKEN = env_secret("ADMIN_TOKEN", "")
 UPSTREAM_BASE = env("UPSTREAM_BASE", "https://api.openai.com/v1").rstrip("/")
 UPSTREAM_API_KEY = env_secret("UPSTREAM_API_KEY", env_secret("OPENAI_API_KEY", ""))
 UPSTREAM_API_VERSION = env("UPSTREAM_API_VERSION", "")
+# Paths under /v1 that pass with the shared key though the gateway does not know them, such as /v1/files,/v1/batches.
+PASSTHROUGH_PATHS = tuple(path.strip().rstrip("/") for path in env("PASSTHROUGH_PATHS", "").split(",") if path.strip())
+if not all(path.startswith("/v1/") for path in PASSTHROUGH_PATHS):
+    raise SettingError("PASSTHROUGH_PATHS", "expected paths such as /v1/files,/v1/batches")
 CLOUDFLARE_ACCOUNT_ID = env("CLOUDFLARE_ACCOUNT_ID", "")
 CLOUDFLARE_API_KEY = env_secret("CLOUDFLARE_API_KEY", "")
 MODEL_PRICING_JSON = env_secret("MODEL_PRICING_JSON", "")
 # Hosts of upstreams may be private addresses (llama.cpp beside us); a tenant can never choose one.
 GATEWAY_MAX_BODY_BYTES = env_int("GATEWAY_MAX_BODY_BYTES", 20 * 1024 * 1024, minimum=1024)
+GATEWAY_MAX_UPLOAD_BYTES = env_int("GATEWAY_MAX_UPLOAD_BYTES", 200 * 1024 * 1024, minimum=1024)
 GATEWAY_FIRST_BYTE_TIMEOUT_S = env_int("GATEWAY_FIRST_BYTE_TIMEOUT_S", 120, minimum=1)
 GATEWAY_IDLE_TIMEOUT_S = env_int("GATEWAY_IDLE_TIMEOUT_S", 60, minimum=1)
 GATEWAY_TOTAL_TIMEOUT_S = env_int("GATEWAY_TOTAL_TIMEOUT_S", 900, minimum=1)
 GATEWAY_DRAIN_TIMEOUT_S = env_int("GATEWAY_DRAIN_TIMEOUT_S", 30, minimum=0)
+# Seconds that a request waits for a place at a deployment that is full, and retries once every deployment has failed.
+GATEWAY_QUEUE_TIMEOUT_S = env_int("GATEWAY_QUEUE_TIMEOUT_S", 2)
+GATEWAY_RETRIES = env_int("GATEWAY_RETRIES", 1)
 # Holds may commit without waiting for the disk: only a hold can be lost then, never a charge.
 HOLDS_WAIT_FOR_DISK = env_bool("HOLDS_WAIT_FOR_DISK")
 
@@ -73,9 +92,11 @@ INSTALLED_APPS = [
     "billing",
     "proxy",
     "sandbox",
+    "status",
 ]
 MIDDLEWARE = [
     "config.middleware.RequestIdMiddleware",
+    "config.middleware.ApiAnswersMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
@@ -141,9 +162,16 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
 # A task that found no worker in time is dropped: the next one does its work.
 CELERY_BEAT_SCHEDULE = {
     "settle": {"task": "billing.tasks.settle", "schedule": 5.0, "options": {"expires": 5}},
+    "warn": {"task": "billing.tasks.warn", "schedule": 60.0, "options": {"expires": 60}},
     "reap": {"task": "billing.tasks.reap", "schedule": 30.0, "options": {"expires": 30}},
     "reconcile": {"task": "billing.tasks.reconcile", "schedule": 3600.0, "options": {"expires": 1800}},
+    "forget_upstream_objects": {"task": "proxy.tasks.forget_upstream_objects", "schedule": 86_400.0},
     "tidy": {"task": "billing.tasks.tidy", "schedule": 6 * 3600.0, "options": {"expires": 3600}},
+}
+CELERY_BEAT_SCHEDULE |= {
+    "status_look": {"task": "status.tasks.look", "schedule": 15.0, "options": {"expires": 15}},
+    "status_services": {"task": "proxy.tasks.keep_services", "schedule": 60.0, "options": {"expires": 60}},
+    "status_tidy": {"task": "status.tasks.tidy", "schedule": 3600.0, "options": {"expires": 1800}},
 }
 # A worker that PostgreSQL has not heard of for so long is dead: its requests are settled at their last checkpoint.
 REAPER_WORKER_TIMEOUT_S = env_int("REAPER_WORKER_TIMEOUT_S", 600, minimum=1)
@@ -217,7 +245,7 @@ USE_TZ = True
 USE_I18N = True
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-STATIC_ROOT = BASE_DIR / "staticfiles"
+STATIC_ROOT = Path(env("STATIC_ROOT", str(BASE_DIR / "staticfiles")))
 WHITENOISE_AUTOREFRESH = WHITENOISE_USE_FINDERS = DEBUG
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
@@ -231,13 +259,19 @@ STORAGES = {
 }
 MEDIA_ROOT = Path(env("MEDIA_ROOT", str(BASE_DIR / "media")))
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": [],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["proxy.api.authentication.KeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["proxy.api.authentication.MayManage"],
+    "DEFAULT_THROTTLE_CLASSES": ["proxy.api.throttling.KeyThrottle"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["proxy.api.parsing.JsonObjectParser"],
+    "EXCEPTION_HANDLER": "proxy.api.errors.handle",
+    "UNAUTHENTICATED_USER": None,
 }
 
 # ---------------------------------------------------------------- Watching it run
+# How long a service must be well before its incident ends, and the key of the completions that probe it.
+STATUS_CALM_S = env_int("STATUS_CALM_S", 300)
+STATUS_API_KEY = env_secret("STATUS_API_KEY", "")
 LOG_LEVEL = env("LOG_LEVEL", "info").upper()
 SENTRY_DSN = env_secret("SENTRY_DSN", "")
 METRICS_TOKEN = env_secret("METRICS_TOKEN", "")

@@ -1,4 +1,5 @@
-"""Every URL of the pages. The metered `/v1` is not here: `config/asgi.py` sends it to the gateway."""
+"""Every URL of the pages and of the management API. The metered `/v1` is not here: `config/asgi.py` sends it to the
+gateway."""
 
 from django.contrib import admin
 from django.urls import include, path
@@ -12,7 +13,9 @@ urlpatterns = [
     path("metrics", metrics, name="metrics"),
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.urls")),
+    path("v1/", include("proxy.api.urls")),
     path("", include("accounts.urls")),
     path("", include("billing.urls")),
     path("", include("proxy.urls")),
+    path("", include("status.urls")),
 ]

@@ -7,7 +7,10 @@ from django.contrib import admin, messages
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
 
-from proxy import providers
+from proxy import (
+    incident_admin,  # noqa: F401 - adds its action
+    providers,
+)
 from proxy.models import Alias, Deployment, Model, Provider
 
 

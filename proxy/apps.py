@@ -4,3 +4,6 @@ from django.apps import AppConfig
 class ProxyConfig(AppConfig):
     name = "proxy"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from proxy import outlook  # noqa: F401, PLC0415 - its receivers; models exist only now

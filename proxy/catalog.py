@@ -46,6 +46,7 @@ def _load() -> Catalog:
                 priority=row.priority,
                 cost_rate=costs.get((provider.slug, row.upstream_name)),
                 timeout_s=row.timeout_s,
+                max_concurrency=row.max_concurrency or 0,
             )
         )
     routes: dict[str, Route] = {}

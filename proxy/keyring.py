@@ -6,11 +6,13 @@ from ipaddress import ip_network
 
 import structlog
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 
 from accounts import key_format, keys
 from accounts.models import ApiKey, Organization
 from billing import ledger
+from proxy import own_models, upstream_keys
 from proxy.gateway.errors import Unavailable
 from proxy.gateway.snapshots import Key
 
@@ -133,25 +135,35 @@ def _read(digest: str) -> Key | None:
     close_old_connections()
     try:
         row = ApiKey.objects.select_related("organization").filter(digest=digest).first()
-        if row is None:
-            return None
-        return Key(
-            id=row.pk,
-            organization_id=row.organization_id,
-            organization_slug=row.organization.slug,
-            account_id=ledger.account_of(row.organization).pk,
-            scopes=frozenset(row.scopes),
-            allowed_models=frozenset(row.allowed_models),
-            allowed_endpoints=frozenset(row.allowed_endpoints),
-            allowed_networks=tuple(ip_network(network, strict=False) for network in row.allowed_ips),
-            rpm=row.rpm,
-            tpm=row.tpm,
-            expires_at=row.expires_at.timestamp() if row.expires_at else None,
-            revoked_at=row.revoked_at.timestamp() if row.revoked_at else None,
-            is_active=row.organization.status == Organization.Status.ACTIVE,
-        )
+        return None if row is None else snapshot_of(row)
     finally:
         close_old_connections()
+
+
+def snapshot_of(row: ApiKey) -> Key:
+    """What the gateway knows of a key; its organization is read with it."""
+    return Key(
+        id=row.pk,
+        organization_id=row.organization_id,
+        organization_slug=row.organization.slug,
+        account_id=ledger.account_of(row.organization).pk,
+        scopes=frozenset(row.scopes),
+        allowed_models=frozenset(row.allowed_models),
+        allowed_endpoints=frozenset(row.allowed_endpoints),
+        allowed_networks=tuple(ip_network(network, strict=False) for network in row.allowed_ips),
+        rpm=row.organization.default_rpm if row.rpm is None else row.rpm,
+        tpm=row.organization.default_tpm if row.tpm is None else row.tpm,
+        max_concurrent=row.max_concurrent or 0,
+        organization_rpm=row.organization.max_rpm or 0,
+        organization_tpm=row.organization.max_tpm or 0,
+        organization_max_concurrent=row.organization.max_concurrent or 0,
+        expires_at=row.expires_at.timestamp() if row.expires_at else None,
+        revoked_at=row.revoked_at.timestamp() if row.revoked_at else None,
+        is_active=row.organization.status == Organization.Status.ACTIVE,
+        aliases=own_models.aliases_of(row.organization),
+        fallback_model=row.organization.fallback_model,
+        upstream_keys=upstream_keys.secrets_of(row.organization) if settings.IS_SELF_HOSTED else {},
+    )
 
 
 def record_use(key_ids: list[int]) -> None:

@@ -3,6 +3,9 @@
 from django.core.validators import MinValueValidator, URLValidator
 from django.db import models
 from django.db.models.functions import Now
+from django.utils import timezone
+
+from accounts.models import Organization
 
 # For the first request that a page suggests: cheap, quick, and known to every client.
 FIRST_REQUEST_MODELS = ("gpt-4o-mini", "gpt-fast", "gpt-6-luna")
@@ -168,3 +171,57 @@ class Deployment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.upstream_name} at provider {self.provider_id}"
+
+
+class OrganizationAlias(models.Model):
+    """A name that one organization gives to a model; it wins over public names."""
+
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="model_aliases")
+    name = models.CharField(max_length=200)
+    model = models.ForeignKey(Model, models.CASCADE, related_name="organization_aliases")
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "name"], name="organization_alias_once"),
+            models.CheckConstraint(condition=~models.Q(name=""), name="organization_alias_named"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} → {self.model_id}"
+
+
+class UpstreamKey(models.Model):
+    """An organization's own key at a provider, kept encrypted (`accounts.secrets`)."""
+
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="upstream_keys")
+    provider = models.ForeignKey(Provider, models.CASCADE, related_name="organization_keys")
+    key_encrypted = models.TextField(editable=False)
+    last_four = models.CharField(max_length=4, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["organization", "provider"], name="upstream_key_once")]
+
+    def __str__(self) -> str:
+        return f"…{self.last_four} at provider {self.provider_id}"
+
+
+class UpstreamObject(models.Model):
+    """An object that a provider keeps under our key, such as a response: only its organization may see it again."""
+
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="upstream_objects")
+    kind = models.CharField(max_length=30)
+    upstream_id = models.CharField(max_length=200)
+    deployment = models.ForeignKey(Deployment, models.CASCADE, related_name="upstream_objects")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "kind", "upstream_id"], name="upstream_object_once"),
+            models.CheckConstraint(condition=~models.Q(upstream_id=""), name="upstream_object_named"),
+        ]
+        indexes = [models.Index(fields=["created_at"], name="upstream_object_created")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.upstream_id}"

@@ -14,12 +14,15 @@ from django.core.exceptions import ValidationError
 from django.db import connection, models, transaction
 
 from accounts import secrets
+from proxy.gateway import workers_ai
 from proxy.models import Alias, Deployment, Model, Provider
 
 OPENAI_BASE = "https://api.openai.com/v1"
 CLOUDFLARE_BASE = "https://api.cloudflare.com/client/v4/accounts/{account}/ai/v1"
-# What the gateway can ask of Workers AI: its OpenAI-compatible endpoints. The rest is reached through /ai/run alone.
-CLOUDFLARE_ENDPOINTS = frozenset({"/v1/chat/completions", "/v1/embeddings", "/v1/responses"})
+# What the gateway can ask of Workers AI: its OpenAI-compatible endpoints, and what is translated for /ai/run.
+CLOUDFLARE_ENDPOINTS = frozenset({"/v1/chat/completions", "/v1/embeddings", "/v1/responses"}) | workers_ai.ENDPOINTS
+# Of those, models that answer on a WebSocket alone, or want an image to begin with.
+CLOUDFLARE_OTHERS = ("@cf/deepgram/flux", "-img2img", "-inpainting")
 OFFERED = frozenset({Model.Status.ACTIVE, Model.Status.DEPRECATED})
 _LOCK = "proxy.providers"
 _KEY = "api_key"
@@ -140,7 +143,7 @@ def write_loaded(row: models.Model, values: Mapping[str, Any]) -> bool:
 def _configured() -> Iterable[dict[str, Any]]:
     base, key = settings.UPSTREAM_BASE, settings.UPSTREAM_API_KEY
     if base == OPENAI_BASE:
-        if key:
+        if key or settings.IS_SELF_HOSTED:
             yield _values("openai", "OpenAI", Provider.Kind.OPENAI, base, key)
     else:
         host = urlsplit(base).hostname or ""
@@ -210,7 +213,9 @@ def _catalogue_slugs(provider: Provider) -> tuple[str, ...]:
 def _can_serve(provider: Provider, model: Model) -> bool:
     if model.status not in OFFERED:
         return False
-    return provider.kind != Provider.Kind.CLOUDFLARE or bool(CLOUDFLARE_ENDPOINTS.intersection(model.endpoints))
+    if provider.kind != Provider.Kind.CLOUDFLARE:
+        return True
+    return not model.name.endswith(CLOUDFLARE_OTHERS) and bool(CLOUDFLARE_ENDPOINTS.intersection(model.endpoints))
 
 
 def _plain(value: Any) -> Any:

@@ -11,24 +11,30 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from billing.teller import Teller
-from proxy import catalog, keyring
+from proxy import catalog, keyring, upstream_objects
 from proxy.gateway import tokens
 from proxy.gateway.admission import Cashier
 from proxy.gateway.app import Gateway, Options
 from proxy.gateway.attempts import Attempts, Deadlines
+from proxy.gateway.concurrency import Concurrency
 from proxy.gateway.errors import Unavailable
 from proxy.gateway.limits import Limiter
 from proxy.gateway.metrics import TellerObserver
+from proxy.gateway.owned import Keeper
+from proxy.gateway.passthrough import Passthrough
+from proxy.gateway.pulse import PULSE
 from proxy.gateway.relay import Relay
 from proxy.gateway.routing import Router
 from proxy.gateway.snapshots import Catalog
 from proxy.gateway.upstream import AiohttpClient
 from proxy.listener import CATALOG, KEYS, Listener
+from status import traffic
 
 log = structlog.get_logger(__name__)
 
 CATALOG_RELOAD_S = 30.0
 USE_RECORDED_EVERY_S = 10.0
+PULSE_RECORDED_EVERY_S = 5.0
 DRAIN_S = 120.0
 
 
@@ -49,36 +55,62 @@ class Runtime:
         )
         await self.teller.start()
         self.client = AiohttpClient()
-        self.limiter = Limiter(
+        redis = (
             redis_asyncio.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=1, socket_timeout=1)
             if settings.REDIS_URL
             else None
         )
+        self.limiter = Limiter(redis)
         deadlines = Deadlines(
             first_byte_s=settings.GATEWAY_FIRST_BYTE_TIMEOUT_S,
             idle_s=settings.GATEWAY_IDLE_TIMEOUT_S,
             total_s=settings.GATEWAY_TOTAL_TIMEOUT_S,
             drain_s=settings.GATEWAY_DRAIN_TIMEOUT_S,
+            queue_s=settings.GATEWAY_QUEUE_TIMEOUT_S,
+            retries=settings.GATEWAY_RETRIES,
         )
         cashier = Cashier(self.teller, site_url=settings.SITE_URL)
         attempts = Attempts(client=self.client, router=Router(), deadlines=deadlines)
-        relay = Relay(attempts=attempts, cashier=cashier, keyring=self.keyring, deadlines=deadlines)
+        objects = upstream_objects.Objects()
+        relay = Relay(
+            attempts=attempts,
+            cashier=cashier,
+            keyring=self.keyring,
+            deadlines=deadlines,
+            objects=objects,
+            sells_credit=not settings.IS_SELF_HOSTED,
+        )
         await self._reload_catalog()
         self.listener = Listener(settings.DATABASE_URL, on_change=self._on_change, on_state=self._on_state)
         self.listener.start()
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._keep_catalog()), loop.create_task(self._record_use())]
+        self._tasks = [
+            loop.create_task(self._keep_catalog()),
+            loop.create_task(self._record_use()),
+            loop.create_task(self._record_pulse()),
+        ]
         self.gateway = Gateway(
             keyring=self.keyring,
-            catalog=self._current_catalog,
+            catalog=self.current_catalog,
             limiter=self.limiter,
+            concurrency=Concurrency(redis),
             cashier=cashier,
             relay=relay,
+            passthrough=Passthrough(
+                client=self.client,
+                objects=objects,
+                timeout_s=deadlines.first_byte_s,
+                paths=settings.PASSTHROUGH_PATHS,
+            ),
+            keeper=Keeper(objects=objects, client=self.client, timeout_s=deadlines.first_byte_s),
             options=Options(
                 site_url=settings.SITE_URL,
                 max_body_bytes=settings.GATEWAY_MAX_BODY_BYTES,
+                max_upload_bytes=settings.GATEWAY_MAX_UPLOAD_BYTES,
                 default_rpm=settings.DEFAULT_RPM,
                 trusted_proxies=settings.ALLAUTH_TRUSTED_PROXY_COUNT,
+                is_self_hosted=settings.IS_SELF_HOSTED,
+                requires_own_key=settings.REQUIRE_OWN_OPENAI_KEY,
                 deadlines=deadlines,
             ),
         )
@@ -97,7 +129,8 @@ class Runtime:
         await self.limiter.close()
         await self.client.close()
 
-    def _current_catalog(self) -> Catalog:
+    def current_catalog(self) -> Catalog:
+        """The snapshot that the gateway routes by. Raises `Unavailable` before there is one."""
         if self._catalog is None:
             raise Unavailable("The model catalogue is not loaded yet. Please retry.")
         return self._catalog
@@ -129,6 +162,29 @@ class Runtime:
             except DatabaseError as error:
                 log.warning("key_use_not_recorded", error=type(error).__name__, keys=len(used))
             log.debug("key_use_recorded", keys=len(used), ms=round((time.perf_counter() - started) * 1000))
+
+    async def _record_pulse(self) -> None:
+        """Tell the status page how requests fare. While PostgreSQL is away, nothing is told: probes see that."""
+        while True:
+            await asyncio.sleep(PULSE_RECORDED_EVERY_S)
+            counts = PULSE.take()
+            if not counts:
+                continue
+            samples = [
+                traffic.Sample(
+                    provider,
+                    model,
+                    count.requests,
+                    count.upstream_failures,
+                    count.our_failures,
+                    count.latency_ms_sum,
+                )
+                for (provider, model), count in counts.items()
+            ]
+            try:
+                await sync_to_async(traffic.record, thread_sensitive=False)(samples)
+            except DatabaseError as error:
+                log.warning("pulse_not_recorded", error=type(error).__name__)
 
     async def _on_change(self, channel: str, payload: str) -> None:
         if channel == CATALOG:

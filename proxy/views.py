@@ -69,7 +69,7 @@ def overview(request: MemberRequest, slug: str) -> HttpResponse:
         "steps": steps,
         "poll_s": POLL_WAITING_S if not steps.has_request else POLL_IDLE_S,
         "is_frozen": organization.status == Organization.Status.FROZEN,
-        "has_credits": settings.DEPLOYMENT_MODE == "official",
+        "has_credits": not settings.IS_SELF_HOSTED,
         "may_manage_keys": can(request.membership, "keys.manage"),
         "snippet_model": Model.objects.for_first_request(),
     }

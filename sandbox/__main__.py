@@ -25,7 +25,15 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     if options.command == "env":
-        for name in ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "SITE_URL", "ALLOWED_HOSTS", "MEDIA_ROOT"):
+        for name in (
+            "DATABASE_URL",
+            "REDIS_URL",
+            "SECRET_KEY",
+            "SITE_URL",
+            "ALLOWED_HOSTS",
+            "MEDIA_ROOT",
+            "STATIC_ROOT",
+        ):
             print(f"export {name}='{env[name]}'")
         return 0
     os.execve(PYTHON, [PYTHON, str(ROOT / "manage.py"), *options.arguments], {**env, **os.environ})

@@ -23,7 +23,16 @@ EMAIL = "demo@example.com"
 CREDITS = 2_500
 SLUG = "sandbox"
 # What the simulated provider answers. A model that a real provider serves is left to it: nobody pays for canned text.
-ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/images/generations")
+ENDPOINTS = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/moderations",
+    "/v1/images/generations",
+    "/v1/audio/transcriptions",
+    "/v1/audio/speech",
+)
 
 
 def load(*, password: str, provider_url: str, provider_key: str, secrets_path: Path) -> None:

@@ -114,6 +114,7 @@ class Supervisor:
             "SITE_URL": f"http://{shown}:{self.port}",
             "ALLOWED_HOSTS": "localhost,127.0.0.1" if self.host == "127.0.0.1" else "*",
             "MEDIA_ROOT": str(self.directory / "media"),
+            "STATIC_ROOT": str(self.directory / "static"),
             "LOG_FORMAT": "console",
             "DEMO_LOGIN": f"{DEMO_EMAIL} {kept['demo_password']}",
         }

@@ -36,6 +36,12 @@ def site_name() -> str:
 
 
 @register.simple_tag
+def is_self_hosted() -> bool:
+    """Whether this installation sells no credit and lets organizations bring their own upstream keys."""
+    return settings.IS_SELF_HOSTED
+
+
+@register.simple_tag
 def demo_login() -> str:
     """`email password` of the demo account, or nothing outside a demo."""
     return settings.DEMO_LOGIN

@@ -26,8 +26,9 @@ from django.db import connections
 from accounts import keys, organizations
 from accounts.models import ApiKey, Organization
 from billing import ledger, rates, reaper, reconciliation, settlement
-from proxy import providers
+from proxy import outlook, providers
 from proxy.models import Model, Provider
+from status import tasks as status_tasks
 
 PER_MILLION = 1_000_000
 
@@ -108,6 +109,12 @@ def reconcile_command() -> bool:
     return True
 
 
+def look() -> None:
+    """Look at the services of the status page, as Celery does every 15 s."""
+    outlook.keep_services()
+    status_tasks.look()
+
+
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
@@ -121,6 +128,7 @@ VERBS: dict[str, Callable[..., Any]] = {
         reap,
         reconcile,
         reconcile_command,
+        look,
     )
 }
 

@@ -14,6 +14,8 @@ from accounts.models import ApiKey, Membership, Organization, Role, User
 from billing import ledger
 from billing.models import UsageRecord
 from billing.usage import first_id_at
+from status import incidents
+from status.models import Incident
 
 ANONYMOUS, OUTSIDER, STAFF = "anonymous", "outsider", "staff"
 PEOPLE = (ANONYMOUS, OUTSIDER, *Role.values, STAFF)
@@ -80,6 +82,10 @@ def request_of(key: ApiKey, at: datetime | None = None, **fields: Any) -> UsageR
         key=key,
         **values | fields,
     )
+
+
+def incident() -> Incident:
+    return incidents.announce(title="Slow answers", body="We look.", severity="low", services=[], by=None)
 
 
 def many_requests(key: ApiKey, count: int, *, step: timedelta = timedelta(seconds=1)) -> list[UsageRecord]:

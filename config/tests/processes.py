@@ -243,6 +243,9 @@ class Installation:
             "ALLOWED_HOSTS": "127.0.0.1,localhost",
             "EMAIL_URL": "dummy:",
             "LOG_LEVEL": "info",
+            "STATUS_CALM_S": "1",
+            "STATIC_ROOT": str(self.home / "static"),
+            "GATEWAY_RETRIES": "0",
             **self.settings,
         }
 

@@ -50,7 +50,18 @@ def test_public_pages_have_a_strict_policy_and_nothing_inline(path: str) -> None
     _assert_nothing_inline(Client().get(path))
 
 
-@pytest.mark.parametrize("name", ["proxy:overview", "accounts:key-list", "accounts:key-create", "billing:request-list"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "proxy:overview",
+        "accounts:key-list",
+        "accounts:key-create",
+        "billing:request-list",
+        "billing:limits",
+        "billing:end-user-list",
+        "billing:end-user-block",
+    ],
+)
 def test_console_pages_have_a_strict_policy_and_nothing_inline(name: str, cast: Cast, client: Client) -> None:
     pages_kit.many_requests(pages_kit.key_of(cast.organization), 3)
     _assert_nothing_inline(client.get(_address(name, cast)))

@@ -13,7 +13,7 @@ from config.tests.pages_kit import ANONYMOUS, OUTSIDER, PEOPLE, STAFF, Cast
 pytestmark = pytest.mark.django_db
 
 # Tested by their own packages.
-FOREIGN = ("accounts/", "admin/")
+FOREIGN = ("accounts/", "admin/", "v1/")
 LOGIN = 302
 
 EVERYBODY = dict.fromkeys(PEOPLE, 200)
@@ -43,6 +43,23 @@ TABLE = [
     Row("proxy:landing", dict.fromkeys(PEOPLE, 405), "post"),
     Row("proxy:console", dict.fromkeys(PEOPLE, 302)),
     Row("proxy:overview", MEMBERS),
+    Row("proxy:models", MEMBERS),
+    Row("proxy:models", _made(ADMINS, 302), "post", {"part": "fallback", "fallback-model": ""}),
+    Row("proxy:models", _made(ADMINS, 422), "post", {"part": "alias", "name": "x y", "model": "none"}),
+    Row("proxy:upstream-keys", dict.fromkeys(PEOPLE, 404) | {ANONYMOUS: LOGIN}),
+    Row("proxy:upstream-key-remove", dict.fromkeys(PEOPLE, 404) | {ANONYMOUS: LOGIN}),
+    Row("status:page", EVERYBODY),
+    Row("status:json", EVERYBODY),
+    Row("status:rss", EVERYBODY),
+    Row("status:history", EVERYBODY),
+    Row("status:events", EVERYBODY),
+    Row("status:subscribe", EVERYBODY),
+    Row("status:subscribe", dict.fromkeys(PEOPLE, 422), "post", {"email": "nobody"}),
+    Row("status:badge", EVERYBODY),
+    Row("status:incident", EVERYBODY),
+    Row("status:confirm", EVERYBODY),
+    Row("status:confirm", dict.fromkeys(PEOPLE, 410), "post"),
+    Row("status:unsubscribe", EVERYBODY),
     Row("accounts:key-list", MEMBERS),
     Row("accounts:key-create", KEY_MAKERS),
     Row("accounts:key-create", _made(KEY_MAKERS, 201), "post", {"name": "new"}),
@@ -53,6 +70,19 @@ TABLE = [
     Row("accounts:key-rotate", _made(KEY_MAKERS, 201), "post", {"grace": "24"}),
     Row("billing:key-budgets", MEMBERS),
     Row("billing:key-budgets", _made(ADMINS, 302), "post", {"tokens_day": "1000"}),
+    Row("billing:limits", MEMBERS),
+    Row("billing:limits", _made(ADMINS, 302), "post", {"part": "rates", "rates-rpm": "100"}),
+    Row("billing:limits", _made(ADMINS, 302), "post", {"part": "organization", "organization-cost_day": "10"}),
+    Row("billing:limits", ADMINS, "post", {"part": "end_user", "end_user-cost_day": "10", "preview": "1"}),
+    Row("billing:limits", _made(ADMINS, 422), "post", {"part": "nothing"}),
+    Row("billing:end-user-list", MEMBERS),
+    Row("billing:end-user-budgets", MEMBERS),
+    Row("billing:end-user-budgets", _made(ADMINS, 302), "post", {"tokens_month": "5"}),
+    Row("billing:end-user-block", ADMINS),
+    Row("billing:end-user-block", _made(ADMINS, 302), "post", {"end_user": "bob", "reason": "spam"}),
+    Row("billing:end-user-block", _made(ADMINS, 422), "post", {"end_user": "", "reason": ""}),
+    Row("billing:end-user-unblock", ADMINS),
+    Row("billing:end-user-unblock", _made(ADMINS, 302), "post"),
     Row("billing:request-list", MEMBERS),
     Row("billing:request-detail", MEMBERS),
 ]
@@ -73,8 +103,20 @@ def _address(name: str, cast: Cast) -> str:
     slug = cast.organization.slug
     if name in {"accounts:key-revoke", "accounts:key-rotate", "billing:key-budgets"}:
         return reverse(name, args=[slug, pages_kit.key_of(cast.organization).public_id])
+    if name == "proxy:upstream-key-remove":
+        return reverse(name, args=[slug, "openai"])
+    if name in {"billing:end-user-budgets", "billing:end-user-unblock"}:
+        return reverse(name, args=[slug]) + "?who=bob"
     if name == "billing:request-detail":
         return reverse(name, args=[slug, pages_kit.request_of(pages_kit.key_of(cast.organization)).request_id])
+    if name in {"status:confirm", "status:unsubscribe"}:
+        return reverse(name, args=["a-token-that-nobody-has"])
+    if name == "status:badge":
+        return reverse(name, args=["api"])
+    if name == "status:incident":
+        return reverse(name, args=[pages_kit.incident().public_id])
+    if name.startswith("status:"):
+        return reverse(name)
     if ":" not in name or name in {"proxy:landing", "proxy:console"}:
         return reverse(name)
     return reverse(name, args=[slug])

@@ -5,8 +5,17 @@ from typing import Any
 from billing import pricing
 from billing.money import format_credits, format_usd
 from billing.teller import Granted, HoldRequest, Refused, Teller
+from proxy.gateway import ceilings
 from proxy.gateway.endpoints import DEFAULT_OUTPUT_TOKENS
-from proxy.gateway.errors import BudgetExceeded, Forbidden, GatewayError, InsufficientQuota, Unauthenticated
+from proxy.gateway.errors import (
+    BudgetExceeded,
+    Forbidden,
+    GatewayError,
+    InsufficientQuota,
+    InvalidRequest,
+    Unauthenticated,
+    UserBlocked,
+)
 from proxy.gateway.exchange import Exchange
 
 # Below this an answer without a limit of the client's own is not worth starting.
@@ -32,6 +41,7 @@ class Cashier:
             outputs = min(DEFAULT_OUTPUT_TOKENS, route.max_output_tokens or DEFAULT_OUTPUT_TOKENS)
         elif route.max_output_tokens:
             outputs = min(outputs, route.max_output_tokens)
+        outputs = self._under_ceiling(exchange, outputs)
         answer = await self._ask(exchange, outputs * job.answers)
         if isinstance(answer, Refused) and answer.reason == "insufficient_credit" and job.output_tokens is None:
             affordable = self._affordable_outputs(exchange, answer.affordable) // job.answers
@@ -47,6 +57,8 @@ class Cashier:
         more = DEFAULT_OUTPUT_TOKENS * exchange.job.answers
         outputs = exchange.hold_output_tokens + more
         amount = max(1, self._worst_case(exchange, outputs) - exchange.hold_nanos)
+        if exchange.max_nanos is not None and exchange.hold_nanos + amount > exchange.max_nanos:
+            return ceilings.exceeded(exchange.max_nanos, exchange.hold_nanos + amount)
         answer = await self.teller.extend(exchange.request_id, amount, more)
         if isinstance(answer, Refused):
             return self.refusal(exchange, answer)
@@ -59,6 +71,8 @@ class Cashier:
         match refused.reason:
             case "budget" if refused.rule:
                 return _over_budget(exchange, refused.rule, self._console(exchange))
+            case "user_blocked":
+                return UserBlocked((refused.rule or {}).get("reason", ""))
             case "key_revoked":
                 return Unauthenticated("This API key has been revoked or has expired.")
             case "account_frozen":
@@ -71,6 +85,22 @@ class Cashier:
             f"available, it may cost up to {format_credits(exchange.hold_nanos)}. Top up at {url}",
             top_up_url=url,
         )
+
+    def _under_ceiling(self, exchange: Exchange, outputs: int) -> int:
+        """The outputs of each answer that the call's own ceiling allows; fewer only where the client set no limit.
+
+        Raises `BudgetExceeded`.
+        """
+        ceiling, answers = exchange.max_nanos, exchange.job.answers
+        if ceiling is None or self._worst_case(exchange, outputs * answers) <= ceiling:
+            return outputs
+        if exchange.job.output_tokens is None:
+            exchange.hold_output_tokens = outputs * answers
+            fits = self._affordable_outputs(exchange, ceiling) // answers
+            if fits >= MIN_OUTPUT_TOKENS:
+                exchange.output_cap = fits
+                return fits
+        raise ceilings.exceeded(ceiling, self._worst_case(exchange, outputs * answers))
 
     async def _ask(self, exchange: Exchange, outputs: int) -> Granted | Refused:
         exchange.hold_output_tokens = outputs
@@ -89,11 +119,20 @@ class Cashier:
                 end_user=exchange.end_user,
                 run_id=exchange.run_id,
                 stream=exchange.job.is_stream,
+                run_cap=(exchange.run_max_nanos or 0) if exchange.run_id else 0,
             )
         )
 
     def _worst_case(self, exchange: Exchange, outputs: int) -> int:
-        return pricing.worst_case(exchange.job.input_tokens, outputs, exchange.rate, exchange.job.tier)
+        job = exchange.job
+        try:
+            return pricing.worst_case(job.input_tokens, outputs, exchange.rate, job.tier, units=job.units)
+        except pricing.Unpriced as error:
+            raise InvalidRequest(
+                f"The model {job.model!r} has no price for {error.unit} and cannot be used here.",
+                param="model",
+                code="model_not_priced",
+            ) from None
 
     def _affordable_outputs(self, exchange: Exchange, affordable: int) -> int:
         """How many output tokens `affordable` nano-dollars pay for beside the input, by bisection on the price."""

@@ -3,9 +3,9 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 from uuid import UUID
 
 import orjson
@@ -14,22 +14,30 @@ from uuid_utils.compat import uuid7
 
 from billing.money import format_credits
 from billing.teller import TellerUnavailable
-from proxy.gateway import idempotency, keys, metrics
+from proxy.gateway import ceilings, idempotency, keys, messages, metrics, own, passthrough, responses
 from proxy.gateway.admission import Cashier
 from proxy.gateway.attempts import Deadlines
-from proxy.gateway.endpoints import ENDPOINTS, Endpoint
+from proxy.gateway.concurrency import Concurrency
+from proxy.gateway.endpoints import ENDPOINTS
 from proxy.gateway.errors import (
     GatewayError,
     InvalidRequest,
     MethodNotAllowed,
     ModelNotFound,
     Unavailable,
-    UnknownUrl,
     UnsupportedValue,
+    UpstreamFailed,
+    UpstreamOverloaded,
+    UpstreamTimeout,
 )
 from proxy.gateway.exchange import Exchange
+from proxy.gateway.forms import Form
+from proxy.gateway.jobs import Endpoint, Job
 from proxy.gateway.keys import Keyring
 from proxy.gateway.limits import Limiter
+from proxy.gateway.owned import RESPONSES, Keeper
+from proxy.gateway.passthrough import Passthrough
+from proxy.gateway.pulse import PULSE
 from proxy.gateway.relay import Relay
 from proxy.gateway.sinks import Sink
 from proxy.gateway.snapshots import Catalog, Key, Route
@@ -38,7 +46,9 @@ from proxy.gateway.wire import ClientGone, Receive, Request, Response, Scope, Se
 log = structlog.get_logger(__name__)
 
 BODY_TIMEOUT_S = 60.0
+UPLOAD_TIMEOUT_S = 900.0
 MAX_LABEL = 256
+MAX_API_VERSION = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +57,24 @@ class Options:
 
     site_url: str
     max_body_bytes: int = 20 * 1024 * 1024
+    max_upload_bytes: int = 200 * 1024 * 1024
     default_rpm: int = 0
     trusted_proxies: int = 0
+    is_self_hosted: bool = False
+    requires_own_key: bool = False
     deadlines: Deadlines = field(default_factory=Deadlines)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A request whose key is known, and what its answer begins with."""
+
+    request: Request
+    response: Response
+    key: Key
+    request_id: UUID
+    headers: list[tuple[str, str]]
+    started_at: float
 
 
 class Gateway:
@@ -61,15 +86,21 @@ class Gateway:
         keyring: Keyring,
         catalog: Callable[[], Catalog],
         limiter: Limiter,
+        concurrency: Concurrency,
         cashier: Cashier,
         relay: Relay,
+        keeper: Keeper,
+        passthrough: Passthrough,
         options: Options,
     ) -> None:
         self._keyring = keyring
         self._catalog = catalog
         self._limiter = limiter
+        self._concurrency = concurrency
         self._cashier = cashier
         self._relay = relay
+        self._keeper = keeper
+        self._passthrough = passthrough
         self._options = options
         self._running: set[asyncio.Task[None]] = set()
 
@@ -101,6 +132,7 @@ class Gateway:
         except GatewayError as error:
             await self._refuse(request, response, error, headers)
         except TellerUnavailable:
+            PULSE.failed_ourselves()
             await self._refuse(request, response, Unavailable(), headers)
         except ClientGone:
             pass
@@ -110,6 +142,7 @@ class Gateway:
             raise
         except Exception:
             log.exception("gateway_failed", request_id=request_id.hex, path=request.path[:100])
+            PULSE.failed_ourselves()
             await self._refuse(request, response, GatewayError("The server had an error. Please retry."), headers)
 
     async def _refuse(
@@ -119,6 +152,8 @@ class Gateway:
         if response.is_started:
             return
         body = b"" if request.method == "HEAD" else error.body()
+        if body and request.path.startswith(messages.PATH):
+            body = messages.error_body(error, dict(headers)["x-request-id"])
         await response.whole(error.status, [*headers, ("content-type", "application/json"), *error.headers], body)
 
     async def _dispatch(
@@ -138,9 +173,12 @@ class Gateway:
             body = self._models(key, unquote(path.removeprefix("/v1/models").removeprefix("/")))
             headers.append(("content-type", "application/json"))
             await response.whole(200, headers, b"" if request.method == "HEAD" else orjson.dumps(body))
+        elif path == messages.COUNT_PATH:
+            await self._count(request, response, headers)
+        elif path.startswith(RESPONSES):
+            await self._object(request, response, headers)
         else:
-            await keys.authenticate(request, self._keyring)
-            raise UnknownUrl(request.method, path)
+            await self._pass(request, response, headers)
 
     def _models(self, key: Key, name: str) -> dict[str, Any]:
         """The model `name`, or the list of those that this key may use ("List models", "Retrieve model")."""
@@ -160,6 +198,59 @@ class Gateway:
             ],
         }
 
+    async def _pass(self, request: Request, response: Response, headers: list[tuple[str, str]]) -> None:
+        """A path that we do not know."""
+        key = await keys.authenticate(request, self._keyring)
+        own_key = own.read(request, is_offered=self._options.is_self_hosted)
+        target = self._passthrough.target(request, key, own_key, self._catalog())
+        keys.authorize(key, request.path, passthrough.SCOPE, request, trusted_proxies=self._options.trusted_proxies)
+        rpm = self._options.default_rpm if key.rpm is None else key.rpm
+        headers += (await self._limiter.admit(key.id, rpm=rpm, tpm=0, tokens=0)).headers()
+        await self._passthrough.serve(request, response, key, target, headers)
+
+    async def _count(self, request: Request, response: Response, headers: list[tuple[str, str]]) -> None:
+        """How many tokens a message would have: free, by our own count ("Count tokens in a Message")."""
+        if request.method != "POST":
+            raise MethodNotAllowed(request.method, "POST")
+        key = await keys.authenticate(request, self._keyring)
+        keys.authorize(key, messages.PATH, "chat", request, trusted_proxies=self._options.trusted_proxies)
+        rpm = self._options.default_rpm if key.rpm is None else key.rpm
+        headers += (await self._limiter.admit(key.id, rpm=rpm, tpm=0, tokens=0)).headers()
+        parsed, _ = await request.json(limit=self._options.max_body_bytes, timeout_s=BODY_TIMEOUT_S)
+        job = messages.parse_for_count(parsed)
+        if self._catalog().find(job.model) is None:
+            raise ModelNotFound(job.model)
+        headers.append(("content-type", "application/json"))
+        await response.whole(200, headers, orjson.dumps({"input_tokens": job.prompt_tokens}))
+
+    async def _object(self, request: Request, response: Response, headers: list[tuple[str, str]]) -> None:
+        """An object that an earlier request made: free, and only for those who made it."""
+        key = await keys.authenticate(request, self._keyring)
+        addressed = self._keeper.address(request)
+        keys.authorize(key, "/v1/responses", "responses", request, trusted_proxies=self._options.trusted_proxies)
+        rpm = self._options.default_rpm if key.rpm is None else key.rpm
+        headers += (await self._limiter.admit(key.id, rpm=rpm, tpm=0, tokens=0)).headers()
+        status, body = await self._keeper.serve(key, request, addressed, self._catalog())
+        headers.append(("content-type", "application/json"))
+        await response.whole(status, headers, body)
+
+    async def _pin(self, exchange: Exchange) -> None:
+        """What builds on an earlier response must be its owner's, and go to the provider that has it."""
+        upstream_id = exchange.job.continues
+        made_by = await self._keeper.deployment_of(exchange.key, upstream_id, self._catalog())
+        if made_by is None:
+            raise InvalidRequest(
+                f"Previous response with id {upstream_id[:100]!r} not found.",
+                param="previous_response_id",
+                code="previous_response_not_found",
+            )
+        if not any(deployment.provider == made_by.provider for deployment in exchange.route.deployments):
+            raise UnsupportedValue(
+                f"The previous response was made by a provider that does not serve {exchange.job.model!r}.",
+                param="previous_response_id",
+            )
+        exchange.provider = made_by.provider
+
     async def _metered(
         self,
         endpoint: Endpoint,
@@ -170,62 +261,110 @@ class Gateway:
     ) -> None:
         started_at = time.perf_counter()
         key = await keys.authenticate(request, self._keyring)
+        arrival = Arrival(request, response, key, request_id, headers, started_at)
         keys.authorize(key, endpoint.path, endpoint.scope, request, trusted_proxies=self._options.trusted_proxies)
-        parsed, raw = await request.json(limit=self._options.max_body_bytes, timeout_s=BODY_TIMEOUT_S)
+        if endpoint.fields_of is None:
+            parsed, content = await request.json(limit=self._options.max_body_bytes, timeout_s=BODY_TIMEOUT_S)
+            return await self._serve(arrival, endpoint, _parsed(endpoint, parsed, None), content)
+        form = await request.form(limit=self._options.max_upload_bytes, idle_s=BODY_TIMEOUT_S, total_s=UPLOAD_TIMEOUT_S)
+        try:
+            await self._serve(arrival, endpoint, _parsed(endpoint, endpoint.fields_of(form), form), form.digest)
+        finally:
+            form.close()
+
+    async def _serve(self, arrival: Arrival, endpoint: Endpoint, job: Job, content: bytes) -> None:
+        """A parsed request: limit, route, hold, relay. `content` is what a repeat of it must have in common."""
+        request, response, key, headers = arrival.request, arrival.response, arrival.key, arrival.headers
         idempotency_key = idempotency.read_key(request.headers.get("idempotency-key"))
-        exchange = self._exchange(
-            endpoint=endpoint, parsed=parsed, request=request, key=key, request_id=request_id, started_at=started_at
-        )
-        job = exchange.job
+        exchange = self._exchange(arrival, endpoint, job)
+        if job.continues:
+            await self._pin(exchange)
         rpm, tpm = self._options.default_rpm if key.rpm is None else key.rpm, key.tpm or 0
         counted = job.input_tokens + (job.output_tokens or 0) * job.answers
         allowance = await self._limiter.admit(key.id, rpm=rpm, tpm=tpm, tokens=counted)
         headers += allowance.headers()
+        await self._limiter.admit(
+            f"o{key.organization_id}", rpm=key.organization_rpm, tpm=key.organization_tpm, tokens=counted
+        )
         if idempotency_key:
-            digest = idempotency.body_digest(endpoint.path, raw)
-            replay = await idempotency.claim(self._cashier.teller, key, idempotency_key, digest, request_id)
+            digest = idempotency.body_digest(endpoint.path, content)
+            replay = await idempotency.claim(self._cashier.teller, key, idempotency_key, digest, arrival.request_id)
             if replay is not None:
                 stored = replay.response
                 await response.whole(stored.status, [*stored.headers, ("idempotent-replayed", "true")], stored.body)
                 return
             exchange.idempotency_key = idempotency_key
+        at_once = [
+            (f"key{key.id}", key.max_concurrent),
+            (f"organization{key.organization_id}", key.organization_max_concurrent),
+        ]
         try:
-            available = await self._cashier.hold(exchange)
-            if job.is_stream:
-                headers.append(("x-credits-remaining", format_credits(available)))
-            metrics.HOLDS.inc()
-            sink = Sink(request, response, timeout_s=self._options.deadlines.idle_s)
-            try:
-                await self._relay.run(exchange, sink, headers)
-            finally:
-                sink.close()
-                metrics.HOLDS.dec()
+            async with self._concurrency.place(at_once, arrival.request_id):
+                await self._run_or_fall_back(arrival, exchange)
         except BaseException:
             if exchange.idempotency_key and not response.is_started:
                 await asyncio.shield(
                     self._cashier.teller.release(
-                        organization_id=key.organization_id, key=idempotency_key, request_id=request_id
+                        organization_id=key.organization_id, key=idempotency_key, request_id=arrival.request_id
                     )
                 )
             raise
 
-    def _exchange(
-        self,
-        *,
-        endpoint: Endpoint,
-        parsed: dict[str, Any],
-        request: Request,
-        key: Key,
-        request_id: UUID,
-        started_at: float,
-    ) -> Exchange:
-        """The request, parsed and routed. Raises the error to answer with; nothing is held yet."""
-        job = endpoint.parse(parsed)
-        route = self._catalog().find(job.model)
+    async def _run_or_fall_back(self, arrival: Arrival, exchange: Exchange) -> None:
+        """Run it; if no deployment of the model answers, run the organization's fallback model in its place.
+
+        That is a request of its own, with a hold and a record of its own, at its own price.
+        """
+        try:
+            await self._run(arrival, exchange)
+        except GatewayError as error:
+            fallback = self._fallback(arrival, exchange, error)
+            if fallback is None:
+                raise
+            if exchange.idempotency_key:
+                raise  # the claim is the first request's; a repeat runs anew
+            arrival.headers[:] = [
+                (name, f"req_{fallback.request_id.hex}" if name == "x-request-id" else value)
+                for name, value in arrival.headers
+                if name != "x-credits-remaining"
+            ]
+            arrival.headers.append(("x-fallback-from", exchange.route.model))
+            log.info("fell_back", model=exchange.route.model, to=fallback.route.model, error=error.code)
+            await self._run(arrival, fallback)
+
+    def _fallback(self, arrival: Arrival, exchange: Exchange, error: GatewayError) -> Exchange | None:
+        name = arrival.key.fallback_model
+        is_upstreams = isinstance(error, UpstreamFailed | UpstreamTimeout | UpstreamOverloaded)
+        if not name or not is_upstreams or arrival.response.is_started or exchange.job.continues:
+            return None
+        again = replace(exchange.job, model=name, body={**exchange.job.body, "model": name})
+        try:
+            fallback = self._exchange(replace(arrival, request_id=uuid7()), exchange.endpoint, again)
+        except GatewayError:
+            return None
+        return None if fallback.route.model == exchange.route.model else fallback
+
+    async def _run(self, arrival: Arrival, exchange: Exchange) -> None:
+        """Hold, then relay."""
+        available = await self._cashier.hold(exchange)
+        if exchange.job.is_stream and not self._options.is_self_hosted:
+            arrival.headers.append(("x-credits-remaining", format_credits(available)))
+        metrics.HOLDS.inc()
+        sink = Sink(arrival.request, arrival.response, timeout_s=self._options.deadlines.idle_s)
+        try:
+            await self._relay.run(exchange, sink, arrival.headers)
+        finally:
+            sink.close()
+            metrics.HOLDS.dec()
+
+    def _exchange(self, arrival: Arrival, endpoint: Endpoint, job: Job) -> Exchange:
+        """The request, routed. Raises the error to answer with; nothing is held yet."""
+        request, key = arrival.request, arrival.key
+        route = self._catalog().find(key.aliases.get(job.model, job.model))
         if route is None or not route.deployments:
             raise ModelNotFound(job.model)
         keys.authorize_model(key, job.model, route.model)
-        if route.endpoints and endpoint.path not in route.endpoints:
+        if route.endpoints and endpoint.served_as not in route.endpoints:
             served = ", ".join(sorted(route.endpoints))
             raise InvalidRequest(
                 f"The model {job.model!r} is not served on {endpoint.path}, but on {served}.",
@@ -240,17 +379,42 @@ class Gateway:
             raise UnsupportedValue(
                 f"The model {job.model!r} has no price for the service tier {job.tier!r}.", param="service_tier"
             )
+        if endpoint.bound is not None:
+            endpoint.bound(job, route, route.rate)
+        own_key = own.read(request, is_offered=self._options.is_self_hosted)
+        if job.details.get("background") and not own.has_key(route.deployments, key, own_key):
+            raise UnsupportedValue(responses.NO_BACKGROUND, param="background")
+        if self._options.requires_own_key and not own.has_key(route.deployments, key, own_key):
+            raise own.UpstreamKeyRequired(f"{self._options.site_url}/o/{key.organization_slug}/upstream-keys/")
         return Exchange(
-            request_id=request_id,
+            request_id=arrival.request_id,
             key=key,
             endpoint=endpoint,
             job=job,
             route=route,
             rate=route.rate,
-            started_at=started_at,
+            started_at=arrival.started_at,
             end_user=(request.headers.get("x-user-id") or job.end_user)[:MAX_LABEL],
             run_id=request.headers.get("x-run-id", "")[:MAX_LABEL],
+            own_key=own_key,
+            max_nanos=ceilings.read(request, ceilings.OF_CALL),
+            run_max_nanos=ceilings.read(request, ceilings.OF_RUN),
+            api_version=_api_version(request),
         )
+
+
+def _parsed(endpoint: Endpoint, parsed: dict[str, Any], form: Form | None) -> Job:
+    if form is not None and endpoint.parse_form is not None:
+        return endpoint.parse_form(parsed, form)
+    assert endpoint.parse is not None  # noqa: S101 - an endpoint takes one or the other
+    return endpoint.parse(parsed)
+
+
+def _api_version(request: Request) -> str:
+    """The `api-version` of the client's own query, for providers that have one."""
+    if "api-version=" not in request.query:
+        return ""
+    return dict(parse_qsl(request.query)).get("api-version", "")[:MAX_API_VERSION]
 
 
 def _model_object(name: str, route: Route) -> dict[str, Any]:

@@ -10,7 +10,7 @@ GatewayError
 ├── IdempotencyConflict 409
 ├── RequestTooLarge 413
 ├── UnsupportedMediaType 415
-├── RateLimited 429, InsufficientQuota 429, BudgetExceeded 429
+├── RateLimited 429, TooManyAtOnce 429, InsufficientQuota 429, BudgetExceeded 429
 ├── UpstreamRejected 4xx       (the upstream's own words, scrubbed)
 ├── UpstreamFailed 502         (UpstreamCut)
 ├── UpstreamOverloaded 503, Unavailable 503
@@ -106,10 +106,13 @@ class AddressNotAllowed(Forbidden):
 
 
 class UserBlocked(Forbidden):
-    code = "user_blocked"
+    """`reason` is the tenant's own words, for the tenant's server."""
 
-    def __init__(self) -> None:
-        super().__init__("This end user is blocked.")
+    code = "user_blocked"
+    headers = (("x-should-retry", "false"),)
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(f"This end user is blocked: {reason}" if reason else "This end user is blocked.")
 
 
 class ModelNotFound(GatewayError):
@@ -192,6 +195,19 @@ class RateLimited(GatewayError):
         self.type = unit
         milliseconds = max(1, round(retry_after_s * 1000))
         self.headers = (("retry-after", str(-(-milliseconds // 1000))), ("retry-after-ms", str(milliseconds)))
+
+
+class TooManyAtOnce(GatewayError):
+    """As many requests run already as may. `who` begins with `key` or `organization`."""
+
+    status = 429
+    type = "requests"
+    code = "concurrency_limit_exceeded"
+    headers = (("retry-after", "1"), ("retry-after-ms", "1000"))
+
+    def __init__(self, who: str, limit: int) -> None:
+        whose = "This API key" if who.startswith("key") else "This organization"
+        super().__init__(f"{whose} has {limit} requests running, which is its limit. Retry when one has ended.")
 
 
 class InsufficientQuota(GatewayError):

@@ -13,7 +13,7 @@ What a request is charged for each way in which it can end (the table is publish
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -22,8 +22,8 @@ import structlog
 
 from billing import pricing
 from billing.teller import Capture, StoredResponse
-from billing.usage_counts import InvalidUsage, usage_from_openai
-from proxy.gateway.endpoints import Endpoint, Job
+from billing.usage_counts import NO_UNITS, InvalidUsage, usage_from_openai
+from proxy.gateway.jobs import Endpoint, Job
 from proxy.gateway.snapshots import Deployment, Key, Route
 
 log = structlog.get_logger(__name__)
@@ -31,7 +31,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Exchange:
-    """The state of one request in flight. Times are on the performance counter, in seconds."""
+    """The state of one request in flight. Times are on the performance counter, in seconds.
+
+    `provider` is the only one that can serve it; empty: any. `api_version` is what the client asked of it. `max_nanos`
+    and `run_max_nanos` are the client's own ceilings for this request and for its run. `own_key` is the upstream key
+    that came with it.
+    """
 
     request_id: UUID
     key: Key
@@ -42,6 +47,11 @@ class Exchange:
     started_at: float
     end_user: str = ""
     run_id: str = ""
+    own_key: str = field(default="", repr=False)
+    max_nanos: int | None = None
+    run_max_nanos: int | None = None
+    api_version: str = ""
+    provider: str = ""
     hold_nanos: int = 0
     hold_output_tokens: int = 0
     output_cap: int | None = None
@@ -80,21 +90,30 @@ NOTHING = Measured()
 
 
 def measure(
-    exchange: Exchange, reported: Any, count_output: Callable[[], int | None], *, tier: str | None = None
+    exchange: Exchange,
+    reported: Any,
+    count_output: Callable[[], int | None],
+    *,
+    tier: str | None = None,
+    delivered: Mapping[str, int] = NO_UNITS,
 ) -> Measured:
     """What the upstream reported; where that is missing or nonsense, an estimate from the output that we saw.
 
-    `count_output` is asked only then; it gives the output's tokens, None if there was no output at all.
+    `count_output` is asked only then; it gives the output's tokens, None if there was no output at all. `delivered` is
+    what the answer delivered beside tokens.
     """
+    endpoint = exchange.endpoint
     raw = reported if isinstance(reported, dict) else None
+    usage: pricing.Usage | None = None
     if reported is not None:
         try:
-            usage = usage_from_openai(reported, needs_output=exchange.endpoint.makes_output)
+            usage = usage_from_openai(reported, output_kind=endpoint.output_kind, needs_output=endpoint.makes_output)
         except InvalidUsage as error:
             log.warning("upstream_usage_invalid", request_id=str(exchange.request_id), problem=str(error))
-        else:
-            if usage is not None:
-                return Measured(usage, reported=raw, tier=tier)
+    if endpoint.charge is not None:
+        usage = endpoint.charge(exchange.job, exchange.rate, usage, delivered)
+    if usage is not None:
+        return Measured(usage, reported=raw, tier=tier)
     produced = count_output()
     if produced is None:
         return Measured(reported=raw, tier=tier)
@@ -104,8 +123,12 @@ def measure(
 def estimated(
     exchange: Exchange, output_tokens: int, *, reported: dict[str, Any] | None = None, tier: str | None = None
 ) -> Measured:
-    """An estimate: the prompt as we counted it, and `output_tokens` of text."""
-    usage = pricing.Usage(input=exchange.job.prompt_tokens, output=output_tokens)
+    """An estimate: the prompt as we counted it, and `output_tokens` of text; or as the endpoint knows better."""
+    estimate = exchange.endpoint.estimate
+    if estimate is not None:
+        usage = estimate(exchange.job, exchange.rate, output_tokens)
+    else:
+        usage = pricing.Usage(input=exchange.job.prompt_tokens, output=output_tokens)
     return Measured(usage, is_estimated=True, reported=reported, tier=tier)
 
 
@@ -116,11 +139,11 @@ def capture_of(
     usage, tier = measured.usage, tier_of(exchange, measured.tier)
     cost, upstream_cost = 0, None
     if usage is not None:
-        cost = price(usage, exchange.rate, tier)
+        cost = price(usage, exchange.rate, tier, exchange.hold_nanos)
         if measured.is_estimated:
             cost = min(cost, exchange.hold_nanos)
         cost_rate = exchange.deployment.cost_rate if exchange.deployment else None
-        upstream_cost = price(usage, cost_rate, tier) if cost_rate else None
+        upstream_cost = price(usage, cost_rate, tier, 0) if cost_rate else None
     now = time.perf_counter()
     deployment = exchange.deployment
     return Capture(
@@ -156,14 +179,17 @@ def capture_of(
     )
 
 
-def price(usage: pricing.Usage, rate: pricing.Rate, tier: str) -> int:
-    """The cost in nano-dollars. What has no price of its own costs as much as the dearest kind that has."""
+def price(usage: pricing.Usage, rate: pricing.Rate, tier: str, hold: int) -> int:
+    """The cost in nano-dollars. What has no price of its own costs as the dearest kind that has, or as the hold."""
     try:
         return pricing.cost(usage, rate, tier)
     except pricing.Unpriced as error:
         log.error("usage_unpriced", model=error.model, unit=error.unit)
         known_tier = tier if rate.has_tier(tier) else "default"
-        return pricing.worst_case(usage.input_tokens, usage.output_tokens, rate, known_tier)
+        try:
+            return pricing.worst_case(usage.input_tokens, usage.output_tokens, rate, known_tier) or hold
+        except pricing.Unpriced:
+            return hold
 
 
 def tier_of(exchange: Exchange, answered: str | None) -> str:

@@ -108,7 +108,7 @@ class Limiter:
         self._shas: tuple[str, str] | None = None
         self._local: dict[str, float] = {}
 
-    async def admit(self, key_id: int, *, rpm: int, tpm: int, tokens: int) -> Allowance:
+    async def admit(self, key_id: int | str, *, rpm: int, tpm: int, tokens: int) -> Allowance:
         """Count one request of `tokens` tokens. Raises `RateLimited`. A limit of 0 is no limit."""
         if not rpm and not tpm:
             return UNLIMITED
@@ -135,7 +135,7 @@ class Limiter:
         if self._redis is not None:
             await self._redis.aclose()
 
-    async def _ask(self, key_id: int, rpm: int, tpm: int, tokens: int) -> list[int]:
+    async def _ask(self, key_id: int | str, rpm: int, tpm: int, tokens: int) -> list[int]:
         if not self._is_away():
             future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
             self._enqueue((2, f"rl:{{{key_id}}}:r", f"rl:{{{key_id}}}:t", rpm, tpm, tokens), future)
@@ -187,7 +187,7 @@ class Limiter:
             self._shas = None
         return answers
 
-    def _ask_local(self, key_id: int, rpm: int, tpm: int, tokens: int) -> list[int]:
+    def _ask_local(self, key_id: int | str, rpm: int, tpm: int, tokens: int) -> list[int]:
         wait, requests_us = self._local_peek(f"r{key_id}", rpm, 1)
         if wait > 0:
             return [1, wait, requests_us, 0]

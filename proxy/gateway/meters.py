@@ -4,19 +4,60 @@ The bytes pass unchanged but for what the client did not ask for: the gateway as
 (`stream_options.include_usage`) and takes it out again where the client did not (OpenAI, "Streaming API responses").
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import orjson
 
-from proxy.gateway.endpoints import text_of
+from proxy.gateway.errors import GatewayError
 from proxy.gateway.sse import DONE, Frame, Splitter, frames
 from proxy.gateway.tokens import count
+from proxy.gateway.words import of_choices
 
 _NULL_USAGE = (b',"usage":null', b', "usage": null')
+EVENTS = "text/event-stream; charset=utf-8"
 # An event without any of these is none of our business.
 _MARKERS = (b'"usage"', b"[DONE]", b'"error"')
 # Unread text above this is counted and dropped, so that a stream of any length takes bounded memory.
 _KEEP_BYTES = 256 * 1024
+
+
+class Meter(Protocol):
+    """Watches one stream. `media_type` is what the client gets; empty: what the upstream said.
+
+    After the stream: `usage` is the last usage object that came (None: none did), `error` the error that came in the
+    place of an end, `is_failed` whether the answer itself says that it failed, `object_id` the upstream's id of it,
+    `delivered` what was delivered beside tokens.
+    """
+
+    media_type: str
+    usage: Any
+    tier: str | None
+    error: dict[str, Any] | None
+    relayed_bytes: int
+
+    @property
+    def is_done(self) -> bool: ...
+    @property
+    def is_failed(self) -> bool: ...
+    @property
+    def is_whole(self) -> bool: ...
+    @property
+    def object_id(self) -> str: ...
+    @property
+    def delivered(self) -> Mapping[str, int]: ...
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The bytes that the client may have now. Raises `sse.FrameTooLarge`."""
+
+    def flush(self) -> bytes:
+        """At the upstream's end: what was left."""
+
+    def output_tokens(self, model: str) -> int:
+        """How many tokens were produced so far, by our own count."""
+
+    def last(self, error: GatewayError | None) -> bytes | None:
+        """What the client gets once the charge is committed; None: nothing that it could mistake for an end."""
 
 
 class StreamMeter:
@@ -28,6 +69,11 @@ class StreamMeter:
 
     __slots__ = ("_choices", "_counted", "_finished", "_hides_usage", "_splitter", "_text", "_unread", "_unread_bytes",
                  "error", "is_done", "relayed_bytes", "tier", "usage")  # fmt: skip
+
+    media_type = EVENTS
+    is_failed = False
+    object_id = ""
+    delivered: Mapping[str, int] = {}
 
     def __init__(self, *, hides_usage: bool) -> None:
         self._hides_usage = hides_usage
@@ -73,6 +119,10 @@ class StreamMeter:
             self._text.clear()
         return self._counted
 
+    def last(self, error: GatewayError | None) -> bytes:
+        """`[DONE]`, or the error in its place."""
+        return b"data: [DONE]\n\n" if error is None else b"data: " + error.body() + b"\n\n"
+
     def _pass(self, block: bytes) -> bytes:
         if not block:
             return b""
@@ -96,7 +146,7 @@ class StreamMeter:
         if frame.data is not None and frame.data.strip() == DONE:
             self.is_done = True
             return b""
-        event = _object(frame)
+        event = object_of(frame)
         if event is None:
             return frame.raw
         if event.get("error") and "choices" not in event:
@@ -127,9 +177,9 @@ class StreamMeter:
         """Take the text out of what was relayed since the last reading, and note which choices have finished."""
         blocks, self._unread, self._unread_bytes = self._unread, [], 0
         for frame in frames(b"".join(blocks)):
-            event = _object(frame)
+            event = object_of(frame)
             if event is not None:
-                self._text.append(text_of(event))
+                self._text.append(of_choices(event))
                 self._note_choices(event)
 
     def _note_choices(self, event: dict[str, Any]) -> None:
@@ -141,7 +191,7 @@ class StreamMeter:
                     self._finished.add(choice.get("index", 0))
 
 
-def _object(frame: Frame) -> dict[str, Any] | None:
+def object_of(frame: Frame) -> dict[str, Any] | None:
     """The JSON object that an event carries; None for comments, `[DONE]` and whatever is no object."""
     if frame.data is None:
         return None

@@ -6,19 +6,22 @@ the upstream made.
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import structlog
 
 from billing.money import format_credits
 from billing.teller import Capture, Settled, StoredResponse
+from billing.usage_counts import NO_UNITS
 from proxy.gateway import metrics
 from proxy.gateway.admission import Cashier
 from proxy.gateway.attempts import Attempts, Deadlines, Opened
-from proxy.gateway.endpoints import text_of
 from proxy.gateway.errors import GatewayError, Unavailable
 from proxy.gateway.exchange import NOTHING, Ending, Exchange, Measured, capture_of, measure
 from proxy.gateway.keys import Keyring
-from proxy.gateway.meters import StreamMeter
+from proxy.gateway.meters import EVENTS
+from proxy.gateway.owned import Objects
+from proxy.gateway.pulse import PULSE
 from proxy.gateway.sinks import MAX_REPLAY_BYTES, Sink
 from proxy.gateway.streams import StreamPump, outcome_of
 from proxy.gateway.tokens import count
@@ -31,11 +34,22 @@ CAPTURE_TIMEOUT_S = 60.0
 class Relay:
     """Carries exchanges that have a hold. Each ends in exactly one capture."""
 
-    def __init__(self, *, attempts: Attempts, cashier: Cashier, keyring: Keyring, deadlines: Deadlines) -> None:
+    def __init__(
+        self,
+        *,
+        attempts: Attempts,
+        cashier: Cashier,
+        keyring: Keyring,
+        deadlines: Deadlines,
+        objects: Objects,
+        sells_credit: bool = True,
+    ) -> None:
         self._attempts = attempts
         self._cashier = cashier
         self._keyring = keyring
+        self._objects = objects
         self._deadlines = deadlines
+        self._sells_credit = sells_credit
 
     async def run(self, exchange: Exchange, sink: Sink, headers: list[tuple[str, str]]) -> None:
         """Answer `exchange` into `sink`. Raises `GatewayError` when nothing was sent yet; then nothing is charged."""
@@ -53,7 +67,7 @@ class Relay:
             raise
         finally:
             if opened is not None:
-                opened.answer.close()
+                await self._attempts.close(opened)
             if not exchange.is_captured:
                 await self._interrupted(exchange, NOTHING)
 
@@ -79,6 +93,7 @@ class Relay:
             output_tokens=capture.output_tokens,
             cost=capture.cost,
         )
+        PULSE.ended(capture)
         return settled
 
     async def _interrupted(self, exchange: Exchange, measured: Measured) -> None:
@@ -88,32 +103,34 @@ class Relay:
         body, parsed = opened.body, opened.parsed
         assert body is not None and parsed is not None  # noqa: S101, PT018 - Opened says so
         exchange.saw_first_byte()
-        makes_output = exchange.endpoint.makes_output
-        measured = measure(
-            exchange,
-            parsed.get("usage"),
-            lambda: count(text_of(parsed), exchange.route.model) if makes_output else 0,
-            tier=_text(parsed.get("service_tier")),
-        )
-        capture = capture_of(exchange, Ending("completed"), measured)
+        ending, measured = Ending("completed"), _measured(exchange, parsed)
+        if parsed.get("status") == "failed" and exchange.endpoint.keeps:
+            ending = Ending("upstream_error", 200, "response_failed")
+        capture = capture_of(exchange, ending, measured)
+        render = exchange.endpoint.render
+        rendered = render(exchange.job, parsed) if render is not None else None
+        if rendered is not None:
+            body = rendered.body
         headers += [
-            ("content-type", "application/json"),
+            ("content-type", rendered.media_type if rendered is not None else "application/json"),
             ("x-cost-credits", format_credits(capture.cost)),
             ("x-upstream", exchange.attempts[-1]["deployment"]),
         ]
         if exchange.idempotency_key and len(body) <= MAX_REPLAY_BYTES:
             capture = replace(capture, response=StoredResponse(200, list(headers), body))
         settled = await self.settle(exchange, capture)
-        headers.append(("x-credits-remaining", format_credits(settled.available)))
+        await self._keep(exchange, _text(parsed.get("id")), parsed.get("store"))
+        if self._sells_credit:
+            headers.append(("x-credits-remaining", format_credits(settled.available)))
         await sink.whole(200, headers, body)
 
     # ------------------------------------------------------------ a stream
 
     async def _stream(self, exchange: Exchange, opened: Opened, sink: Sink, headers: list[tuple[str, str]]) -> None:
-        meter = StreamMeter(hides_usage=not exchange.job.wants_usage)
+        meter = exchange.endpoint.meter(exchange.job)
         pump = StreamPump(exchange, meter, sink, cashier=self._cashier, deadlines=self._deadlines)
         headers += [
-            ("content-type", "text/event-stream; charset=utf-8"),
+            ("content-type", meter.media_type),
             ("cache-control", "no-cache"),
             ("x-accel-buffering", "no"),
             ("x-upstream", exchange.attempts[-1]["deployment"]),
@@ -127,13 +144,43 @@ class Relay:
             await self._interrupted(exchange, pump.measured())
             raise
         capture = capture_of(exchange, pump.ending(error), pump.measured())
-        last = b"data: [DONE]\n\n" if error is None else b"data: " + error.body() + b"\n\n"
-        if error is None:
+        last = meter.last(error)
+        if error is None and last is not None:
             capture = replace(capture, response=sink.stored(headers, last))
         settled = await self.settle(exchange, capture)
-        cost, left = format_credits(capture.cost), format_credits(settled.available)
-        note = f": x-cost-credits {cost}\n: x-credits-remaining {left}\n\n"
-        await sink.write(last + note.encode(), more=False)
+        await self._keep(exchange, meter.object_id, None)
+        if last is None:
+            return
+        if meter.media_type == EVENTS:
+            left = f": x-credits-remaining {format_credits(settled.available)}\n" if self._sells_credit else ""
+            last += f": x-cost-credits {format_credits(capture.cost)}\n{left}\n".encode()
+        await sink.write(last, more=False)
+
+    async def _keep(self, exchange: Exchange, upstream_id: str | None, is_stored: object) -> None:
+        """Remember whose the object is that the upstream keeps of this answer, before the client knows it whole."""
+        kind, deployment = exchange.endpoint.keeps, exchange.deployment
+        if not kind or not upstream_id or deployment is None:
+            return
+        if is_stored is not False and exchange.job.body.get("store") is not False:
+            await self._objects.record(
+                organization_id=exchange.key.organization_id,
+                kind=kind,
+                upstream_id=upstream_id,
+                deployment_id=deployment.id,
+            )
+
+
+def _measured(exchange: Exchange, answer: dict[str, Any]) -> Measured:
+    """What a whole answer used."""
+    endpoint, usage = exchange.endpoint, answer.get("usage")
+    if usage is None and answer.get("status") in {"failed", "queued", "in_progress"} and endpoint.keeps:
+        return NOTHING
+
+    def produced() -> int:
+        return count(endpoint.text_of(answer), exchange.route.model) if endpoint.text_of is not None else 0
+
+    delivered = endpoint.delivered(exchange.job, answer) if endpoint.delivered is not None else NO_UNITS
+    return measure(exchange, usage, produced, tier=_text(answer.get("service_tier")), delivered=delivered)
 
 
 def _text(value: object) -> str | None:

@@ -21,9 +21,16 @@ class Key:
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     rpm: int | None = None
     tpm: int | None = None
+    max_concurrent: int = 0
+    organization_rpm: int = 0
+    organization_tpm: int = 0
+    organization_max_concurrent: int = 0
     expires_at: float | None = None
     revoked_at: float | None = None
     is_active: bool = True
+    aliases: Mapping[str, str] = field(default_factory=dict)  # its own names for models
+    fallback_model: str = ""
+    upstream_keys: Mapping[str, str] = field(default_factory=dict, repr=False)  # its own, by provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,8 @@ class Deployment:
     weight: int = 1
     priority: int = 0
     cost_rate: Rate | None = None
+    is_own_key: bool = False
+    max_concurrency: int = 0
     timeout_s: float | None = None
 
     @property
@@ -71,3 +80,11 @@ class Catalog:
 
     def find(self, name: str) -> Route | None:
         return self.routes.get(name)
+
+    def deployment(self, deployment_id: int) -> Deployment | None:
+        """The deployment with this id, if it still serves."""
+        for route in self.routes.values():
+            for deployment in route.deployments:
+                if deployment.id == deployment_id:
+                    return deployment
+        return None

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 
 DONE = b"[DONE]"
 MAX_FRAME_BYTES = 8 * 1024 * 1024
+# An unfinished event beyond this is no longer searched from its start with every piece.
+LONG_TAIL_BYTES = 64 * 1024
+# The longest end of an event, "\r\n\r\n", less one: what must be seen again with the next piece.
+_SEAM = 3
 
 
 class FrameTooLarge(Exception):
@@ -23,25 +27,40 @@ class Splitter:
     """Cuts a byte stream after complete events; what is incomplete waits for the next `feed`.
 
     `feed` gives the longest prefix that ends with an event, as one block. Lines may end with LF, CRLF or CR.
+    An event longer than `limit` bytes is `FrameTooLarge`.
     """
 
-    __slots__ = ("_tail",)
+    __slots__ = ("_limit", "_pieces", "_size", "_tail")
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_FRAME_BYTES) -> None:
+        self._limit = limit
         self._tail = b""
+        # Of a long event the pieces before the tail: joined once, when its end is there.
+        self._pieces: list[bytes] = []
+        self._size = 0
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes up to the last complete event in what has come so far; b"" if there is none."""
         data = self._tail + chunk if self._tail else chunk
         end = _end_of_last_event(data)
-        if len(data) - end > MAX_FRAME_BYTES:
+        if self._size + len(data) - end > self._limit:
             raise FrameTooLarge
+        if not end and len(data) > LONG_TAIL_BYTES:
+            self._pieces.append(data[:-_SEAM])
+            self._size += len(data) - _SEAM
+            self._tail = data[-_SEAM:]
+            return b""
         self._tail = data[end:]
-        return data[:end] if self._tail else data
+        ready = data[:end] if self._tail else data
+        if end and self._pieces:
+            ready = b"".join((*self._pieces, ready))
+            self._pieces, self._size = [], 0
+        return ready
 
     def flush(self) -> bytes:
         """What is left at the end of the stream: an event that was never finished, or b""."""
-        tail, self._tail = self._tail, b""
+        tail = b"".join((*self._pieces, self._tail))
+        self._tail, self._pieces, self._size = b"", [], 0
         return tail
 
 

@@ -16,8 +16,8 @@ from proxy.gateway.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
-from proxy.gateway.exchange import Ending, Exchange, Measured, capture_of, estimated, measure
-from proxy.gateway.meters import StreamMeter
+from proxy.gateway.exchange import NOTHING, Ending, Exchange, Measured, capture_of, estimated, measure
+from proxy.gateway.meters import EVENTS, Meter
 from proxy.gateway.sinks import Sink
 from proxy.gateway.sse import FrameTooLarge
 from proxy.gateway.upstream import TimedOut, UpstreamError
@@ -47,9 +47,7 @@ class StreamPump:
         "_started_at",
     )  # fmt: skip
 
-    def __init__(
-        self, exchange: Exchange, meter: StreamMeter, sink: Sink, *, cashier: Cashier, deadlines: Deadlines
-    ) -> None:
+    def __init__(self, exchange: Exchange, meter: Meter, sink: Sink, *, cashier: Cashier, deadlines: Deadlines) -> None:
         self._exchange = exchange
         self._meter = meter
         self._sink = sink
@@ -90,14 +88,17 @@ class StreamPump:
             tokens = self._meter.output_tokens(self._exchange.route.model)
             return tokens if tokens or self._meter.is_whole else None
 
-        return measure(self._exchange, self._meter.usage, produced, tier=self._meter.tier)
+        meter = self._meter
+        if meter.is_failed and meter.usage is None:
+            return NOTHING
+        return measure(self._exchange, meter.usage, produced, tier=meter.tier, delivered=meter.delivered)
 
     def ending(self, error: GatewayError | None) -> Ending:
         """How the stream ended, given what `run` returned."""
         if self._sink.is_gone and (error is None or isinstance(error, UpstreamTimeout)):
             return Ending("client_closed")
         if error is None:
-            return Ending("completed")
+            return Ending("upstream_error", 200, "response_failed") if self._meter.is_failed else Ending("completed")
         return Ending(outcome_of(error), 200, error.code or "")
 
     async def _take(self, piece: bytes, now: float) -> tuple[bool, GatewayError | None]:
@@ -130,7 +131,7 @@ class StreamPump:
         return UpstreamTimeout() if is_late or is_drained else None
 
     async def _keep_alive(self, now: float) -> None:
-        if now - self._last_write_at > KEEP_ALIVE_S:
+        if now - self._last_write_at > KEEP_ALIVE_S and self._meter.media_type == EVENTS:
             self._last_write_at = now
             await self._sink.write(b": keep-alive\n\n")
 

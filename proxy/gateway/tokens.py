@@ -68,6 +68,13 @@ def messages_bound(body: dict[str, Any], model: str) -> int:
     return text_bound("\n".join(texts), model) + extra
 
 
+def parts_bound(value: Any, model: str) -> int:
+    """An upper bound of the tokens of one value of a body: text, or content parts of any kind."""
+    texts: list[str] = []
+    extra = _collect("content", value, texts)
+    return text_bound("\n".join(texts), model) + extra
+
+
 def _collect(name: str, value: Any, texts: list[str]) -> int:
     if isinstance(value, str):
         texts.append(value)

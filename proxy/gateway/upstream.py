@@ -1,7 +1,7 @@
 """The client that calls providers, behind a small interface so that a faster one can take its place."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from typing import Protocol
 
 import aiohttp
@@ -47,11 +47,39 @@ class Answer(Protocol):
         """Give the connection back if the body was read to its end, else close it. May be called twice."""
 
 
-class Client(Protocol):
-    """Sends one POST. Follows no redirect, reads no proxy settings, keeps no cookies."""
+class Finished:
+    """An answer that has been read to its end already."""
 
-    async def post(self, url: str, *, headers: dict[str, str], body: bytes, timeout_s: float) -> Answer:
+    status = 200
+    headers: Mapping[str, str] = {}
+
+    async def chunk(self, timeout_s: float) -> bytes:
+        return b""
+
+    async def read(self, *, limit: int, timeout_s: float) -> bytes:
+        return b""
+
+    def close(self) -> None: ...
+
+
+class Client(Protocol):
+    """Sends one request. Follows no redirect, reads no proxy settings, keeps no cookies."""
+
+    async def post(
+        self, url: str, *, headers: dict[str, str], body: bytes | AsyncIterable[bytes], timeout_s: float
+    ) -> Answer:
         """Raises `ConnectFailed`, `Disconnected` or `TimedOut` when no status line comes within `timeout_s`."""
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: dict[str, str],
+        timeout_s: float,
+        body: bytes | AsyncIterable[bytes] | None = None,
+    ) -> Answer:
+        """The same by any method."""
 
     async def close(self) -> None: ...
 
@@ -118,10 +146,33 @@ class AiohttpClient:
             trust_env=False,
         )
 
-    async def post(self, url: str, *, headers: dict[str, str], body: bytes, timeout_s: float) -> AiohttpAnswer:
+    async def post(
+        self, url: str, *, headers: dict[str, str], body: bytes | AsyncIterable[bytes], timeout_s: float
+    ) -> AiohttpAnswer:
+        return await self._send("POST", url, headers, body, timeout_s)
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: dict[str, str],
+        timeout_s: float,
+        body: bytes | AsyncIterable[bytes] | None = None,
+    ) -> AiohttpAnswer:
+        return await self._send(method, url, headers, body, timeout_s)
+
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: bytes | AsyncIterable[bytes] | None,
+        timeout_s: float,
+    ) -> AiohttpAnswer:
         try:
             async with asyncio.timeout(timeout_s):
-                response = await self._session.post(url, data=body, headers=headers, allow_redirects=False)
+                response = await self._session.request(method, url, data=body, headers=headers, allow_redirects=False)
         except (aiohttp.ConnectionTimeoutError, TimeoutError) as error:
             if isinstance(error, aiohttp.ConnectionTimeoutError):
                 raise ConnectFailed("timeout") from None

@@ -32,25 +32,32 @@ def from_status(
     status: int, body: bytes, headers: Mapping[str, str], deployment: Deployment, model: str
 ) -> GatewayError:
     """The answer for an upstream's status that is not 200. `body` may be anything, HTML included."""
+    if status in {401, 403} and deployment.is_own_key:
+        return UpstreamRejected(
+            400,
+            "The model's provider refused your own upstream key.",
+            type_="invalid_request_error",
+            param="x-upstream-key",
+            code="upstream_key_rejected",
+        )
     if status in REJECTIONS:
-        error = _parse(body)
-        if error is not None:
-            return _rejected(status, error, deployment, model)
-        if status in {400, 413, 422}:
-            return UpstreamRejected(
-                status,
-                "The model's provider refused the request.",
-                type_="invalid_request_error",
-                param=None,
-                code=None,
-            )
-        return UpstreamFailed()
+        return _refused(status, body, deployment, model)
     if status in {408, 504}:
         return UpstreamTimeout()
     if status in {429, 503, 529}:
         retry = headers.get("retry-after", "")
         return UpstreamOverloaded(min(60, max(1, int(retry))) if retry.isdecimal() and len(retry) < 6 else 2)
     return UpstreamFailed()
+
+
+def _refused(status: int, body: bytes, deployment: Deployment, model: str) -> GatewayError:
+    error = _parse(body)
+    if error is not None:
+        return _rejected(status, error, deployment, model)
+    if status not in {400, 413, 422}:
+        return UpstreamFailed()
+    message = "The model's provider refused the request."
+    return UpstreamRejected(status, message, type_="invalid_request_error", param=None, code=None)
 
 
 def may_try_elsewhere(error: GatewayError) -> bool:
@@ -64,6 +71,11 @@ def scrub(text: str, deployment: Deployment, model: str) -> str:
         text = text.replace(deployment.api_key, "[hidden]")
     if deployment.upstream_name != model:
         text = text.replace(deployment.upstream_name, model)
+    return hide_secrets(text)
+
+
+def hide_secrets(text: str) -> str:
+    """Take what looks like a key, an account id or a host out of a message."""
     return _SECRETS.sub("[hidden]", text)[:MAX_MESSAGE]
 
 

@@ -1,12 +1,13 @@
 """HTTP as ASGI delivers it: one request read with limits and a deadline, one response written."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 import orjson
 
+from proxy.gateway import forms
 from proxy.gateway.errors import InvalidJson, InvalidRequest, RequestTimedOut, RequestTooLarge, UnsupportedMediaType
 
 Scope = Mapping[str, Any]
@@ -21,12 +22,13 @@ class ClientGone(Exception):
 class Request:
     """One HTTP request: method, path, headers by lower-case name (the first of repeated ones), body on demand."""
 
-    __slots__ = ("_receive", "headers", "method", "path", "scope")
+    __slots__ = ("_receive", "headers", "method", "path", "query", "scope")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.query: str = scope.get("query_string", b"").decode("latin-1")
         self._receive = receive
         headers: dict[str, str] = {}
         for name, value in scope["headers"]:
@@ -80,6 +82,30 @@ class Request:
         if not isinstance(parsed, dict):
             raise InvalidJson("expected an object")
         return parsed, raw
+
+    async def form(self, *, limit: int, idle_s: float, total_s: float) -> forms.Form:
+        """The body as a multipart form, which the caller closes. Raises as `body`, `UnsupportedMediaType`."""
+        declared = self.headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > limit:
+            raise RequestTooLarge(limit)
+        pieces = self.pieces(idle_s=idle_s, total_s=total_s, limit=limit)
+        return await forms.parse(self.headers.get("content-type", ""), pieces, limit=limit)
+
+    async def pieces(self, *, idle_s: float, total_s: float, limit: int) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises as `body`."""
+        total = 0
+        deadline = asyncio.get_running_loop().time() + total_s
+        has_more = True
+        while has_more:
+            left = deadline - asyncio.get_running_loop().time()
+            message = await self._next(min(idle_s, left))
+            has_more = message.get("more_body", False)
+            piece: bytes = message.get("body", b"")
+            total += len(piece)
+            if total > limit:
+                raise RequestTooLarge(limit)
+            if piece:
+                yield piece
 
     async def wait_for_disconnect(self) -> None:
         """Return when the client has gone; only `receive()` sees that, `send()` never raises."""

@@ -13,7 +13,10 @@ from billing.teller import Capture, Claim, Granted, HoldRequest, Refused, Settle
 from proxy.gateway.admission import Cashier
 from proxy.gateway.app import Gateway, Options
 from proxy.gateway.attempts import Attempts, Deadlines
+from proxy.gateway.concurrency import Concurrency
 from proxy.gateway.limits import Limiter
+from proxy.gateway.owned import Keeper
+from proxy.gateway.passthrough import Passthrough
 from proxy.gateway.relay import Relay
 from proxy.gateway.routing import Router
 from proxy.gateway.snapshots import Catalog, Deployment, Key, Route
@@ -111,6 +114,28 @@ class TestKeyring:
         return self.revoked
 
 
+class TestObjects:
+    """Owners in memory."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self.owners: dict[tuple[int, str, str], int] = {}
+
+    async def record(self, *, organization_id: int, kind: str, upstream_id: str, deployment_id: int) -> None:
+        self.owners[organization_id, kind, upstream_id] = deployment_id
+
+    async def find(self, *, organization_id: int, kind: str, upstream_id: str) -> int | None:
+        return self.owners.get((organization_id, kind, upstream_id))
+
+    async def owned(self, *, organization_id: int, upstream_ids: list[str]) -> set[str]:
+        mine = {upstream_id for owner, _, upstream_id in self.owners if owner == organization_id}
+        return mine.intersection(upstream_ids)
+
+    async def forget(self, *, organization_id: int, kind: str, upstream_id: str) -> None:
+        self.owners.pop((organization_id, kind, upstream_id), None)
+
+
 @dataclass
 class Script:
     """One answer of the upstream. A piece is bytes, an error to raise, or a callable run in its place."""
@@ -153,16 +178,23 @@ class ScriptedClient:
 
     def __init__(self, *scripts: Script) -> None:
         self._scripts = list(scripts)
-        self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
+        self.requests: list[tuple[str, dict[str, str], Any]] = []
         self.answers: list[ScriptedAnswer] = []
 
     async def post(self, url: str, *, headers: dict[str, str], body: bytes, timeout_s: float) -> ScriptedAnswer:
-        self.requests.append((url, headers, orjson.loads(body)))
+        is_json = headers.get("content-type", "application/json") == "application/json"
+        self.requests.append((url, headers, orjson.loads(body) if is_json else body))
         script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
         if script.error:
             raise script.error
         self.answers.append(ScriptedAnswer(script))
         return self.answers[-1]
+
+    async def request(
+        self, method: str, url: str, *, headers: dict[str, str], timeout_s: float, body: Any = None
+    ) -> ScriptedAnswer:
+        whole = body if isinstance(body, bytes) else b"".join([piece async for piece in body]) if body else b"{}"
+        return await self.post(f"{method} {url}", headers=headers, body=whole or b"{}", timeout_s=timeout_s)
 
     async def close(self) -> None: ...
 
@@ -198,20 +230,29 @@ class Kit:
         routes: tuple[Route, ...] = (ROUTE,),
         balance: int = 10**12,
         deadlines: Deadlines | None = None,
+        passthrough_paths: tuple[str, ...] = (),
         **options: Any,
     ) -> None:
         deadlines = deadlines or Deadlines()
         self.teller = TestTeller(balance)
         self.keyring = TestKeyring(key)
         self.client = ScriptedClient(*(scripts or (Script(),)))
+        self.objects = TestObjects()
         cashier = Cashier(self.teller, site_url="https://example.test")
         attempts = Attempts(client=self.client, router=Router(), deadlines=deadlines)
         self.gateway = Gateway(
             keyring=self.keyring,
             catalog=lambda: Catalog({route.model: route for route in routes}),
             limiter=Limiter(None),
+            concurrency=Concurrency(None),
             cashier=cashier,
-            relay=Relay(attempts=attempts, cashier=cashier, keyring=self.keyring, deadlines=deadlines),
+            relay=Relay(
+                attempts=attempts, cashier=cashier, keyring=self.keyring, deadlines=deadlines, objects=self.objects
+            ),
+            keeper=Keeper(objects=self.objects, client=self.client, timeout_s=deadlines.first_byte_s),
+            passthrough=Passthrough(
+                client=self.client, objects=self.objects, timeout_s=deadlines.first_byte_s, paths=passthrough_paths
+            ),
             options=Options(site_url="https://example.test", deadlines=deadlines, **options),
         )
 
@@ -234,7 +275,8 @@ class Kit:
         scope = {
             "type": "http",
             "method": method,
-            "path": path,
+            "path": path.partition("?")[0],
+            "query_string": path.partition("?")[2].encode(),
             "client": ("203.0.113.9", 1),
             "headers": [(name.encode(), value.encode()) for name, value in sent.items()],
         }

@@ -4,7 +4,7 @@ import struct
 import orjson
 import pytest
 
-from proxy.gateway import endpoints, tokens
+from proxy.gateway import endpoints, texts, tokens
 from proxy.gateway.errors import InvalidRequest
 from proxy.gateway.snapshots import Deployment
 
@@ -68,7 +68,7 @@ def test_the_upstream_is_asked_for_usage_under_its_own_model_name():
     job = CHAT.parse(
         {"model": "m", "messages": HELLO, "stream": True, "stream_options": {"include_obfuscation": False}}
     )
-    body = orjson.loads(endpoints.upstream_body(job, deployment(), output_cap=None))
+    body = orjson.loads(endpoints.upstream_body(CHAT, job, deployment(), output_cap=None))
     assert body["model"] == "upstream-model"
     assert body["stream_options"] == {"include_obfuscation": False, "include_usage": True}
     assert job.body["model"] == "m"
@@ -76,8 +76,8 @@ def test_the_upstream_is_asked_for_usage_under_its_own_model_name():
 
 def test_an_output_cap_uses_the_name_that_the_provider_knows():
     job = CHAT.parse({"model": "m", "messages": HELLO})
-    assert orjson.loads(endpoints.upstream_body(job, deployment(), output_cap=50))["max_tokens"] == 50
-    capped = orjson.loads(endpoints.upstream_body(job, deployment("openai"), output_cap=50))
+    assert orjson.loads(endpoints.upstream_body(CHAT, job, deployment(), output_cap=50))["max_tokens"] == 50
+    capped = orjson.loads(endpoints.upstream_body(CHAT, job, deployment("openai"), output_cap=50))
     assert capped["max_completion_tokens"] == 50
 
 
@@ -86,11 +86,11 @@ def test_embeddings_get_the_encoding_that_was_asked_for():
     packed = base64.b64encode(struct.pack("<3f", *vector)).decode()
     job = EMBEDDINGS.parse({"model": "m", "input": "x", "encoding_format": "base64"})
     answer = {"data": [{"embedding": list(vector)}]}
-    assert endpoints.rewrite_embeddings(job, answer)
+    assert texts.rewrite_embeddings(job, answer)
     assert answer["data"][0]["embedding"] == packed
-    assert not endpoints.rewrite_embeddings(job, answer)
+    assert not texts.rewrite_embeddings(job, answer)
     job = EMBEDDINGS.parse({"model": "m", "input": "x"})
-    assert endpoints.rewrite_embeddings(job, answer)
+    assert texts.rewrite_embeddings(job, answer)
     assert answer["data"][0]["embedding"] == vector
 
 

@@ -200,14 +200,15 @@ def test_azure_is_known_by_its_host(settings):
     assert (provider.kind, provider.api_version) == ("azure", "2026-10-01")
 
 
-def test_workers_ai_serves_chat_and_embeddings_and_keeps_the_rest_switched_off(settings):
+def test_workers_ai_serves_what_it_can_be_asked_for_and_keeps_the_rest_switched_off(settings):
     settings.CLOUDFLARE_ACCOUNT_ID, settings.CLOUDFLARE_API_KEY = "acc", "cf-token"
     call_command("load_prices", verbosity=0)
     provider = Provider.objects.get()
     assert provider.base_url == "https://api.cloudflare.com/client/v4/accounts/acc/ai/v1"
     on = set(provider.deployments.filter(is_enabled=True).values_list("model__modality", flat=True))
-    assert on == {"text", "embedding"}
-    assert provider.deployments.get(model__name="@cf/openai/whisper").is_enabled is False
+    assert on == {"text", "embedding", "image", "transcription", "speech"}
+    off = set(provider.deployments.filter(is_enabled=False).values_list("upstream_name", flat=True))
+    assert {"@cf/deepgram/flux", "@cf/runwayml/stable-diffusion-v1-5-img2img"} <= off
     assert provider.deployments.get(model__name="gpt-fast").upstream_name == "@cf/openai/gpt-oss-20b"
     route = catalog.load().find("gpt-fast")
     assert route.deployments[0].cost_rate.base.input == 200_000_000

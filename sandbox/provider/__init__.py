@@ -1,13 +1,15 @@
 """The simulated provider: OpenAI's shapes, canned answers, real token counts, and faults on request.
 
 `SANDBOX_KEY=… python -m sandbox.provider --port 8700` serves, to `Authorization: Bearer $SANDBOX_KEY` only:
-`/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/images/generations`, `/v1/models`, `/v1/models/{id}`.
+`/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/moderations`, `/v1/responses`, `/v1/responses/{id}`,
+`/v1/images/generations`, `/v1/models`, `/v1/models/{id}`.
 `/health` is open. `/__sandbox/requests` lists what came in and how it ended (`?tag=` filters, DELETE forgets).
 
 Directives, separated by `;`, come in the header `x-sandbox` or in the prompt between `[[` and `]]`. N counts content
 events from 1; times are `2s` or `50ms`.
 
 What it says      say=TEXT · words=N · tools (a tool call only) · reasoning=N (that many hidden tokens)
+                  says=failed · searches=N (a failed response, N web searches) · tier=NAME (the answer's service tier)
                   prompt-tokens=N · completion-tokens=N · cached-tokens=N (state the usage)
 Time              delay=T before the head · slow=T between words · drip=T a byte at a time
                   hang (never answers) · hang=headers (head, then silence) · stall=N (silence after N events)

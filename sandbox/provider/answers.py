@@ -75,6 +75,8 @@ def prompt_of(body: dict[str, Any]) -> str:
         if isinstance(message, dict) and message.get("role") == "user":
             return text_of(message.get("content"))
     prompt = body.get("prompt", body.get("input", ""))
+    if isinstance(prompt, list) and prompt and isinstance(prompt[-1], dict):
+        return text_of(prompt[-1].get("content", [prompt[-1]]))
     if isinstance(prompt, list):
         prompt = " ".join(item for item in prompt if isinstance(item, str))
     return prompt if isinstance(prompt, str) else ""
@@ -132,14 +134,18 @@ def _finish(texts: list[str], limit: Any, directives: Directives, prompt_tokens:
     finish = []
     tokens = 0
     for index, text in enumerate(texts):
-        ids = _encoding.encode(text.encode(errors="replace").decode())
-        is_cut = isinstance(limit, int) and 0 < limit < len(ids)
-        if is_cut:
-            ids = ids[:limit]
-            texts[index] = _decoded(ids)
+        texts[index], is_cut = limited(text, limit)
         finish.append("length" if is_cut else "stop")
-        tokens += len(ids)
+        tokens += limit if is_cut else count(text)
     return Answer(texts, finish, usage(directives, prompt_tokens, tokens))
+
+
+def limited(text: str, limit: Any) -> tuple[str, bool]:
+    """The text within a limit of tokens, and whether that cut it."""
+    ids = _encoding.encode(text.encode(errors="replace").decode())
+    if not isinstance(limit, int) or not 0 < limit < len(ids):
+        return text, False
+    return _decoded(ids[:limit]), True
 
 
 def _decoded(ids: list[int]) -> str:

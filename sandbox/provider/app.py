@@ -7,7 +7,7 @@ import json
 import secrets
 import struct
 import time
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,10 +16,11 @@ from urllib.parse import parse_qs, unquote
 from uvicorn import Config, Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sandbox.provider import answers, images
+from sandbox.provider import answers, images, media, typed
 from sandbox.provider.delivery import Delivery, Gone, Headers, Receive, Send
 from sandbox.provider.directives import BadDirective, Directives, find
 from sandbox.provider.events import Stream, whole
+from sandbox.provider.media import BadBody
 
 MODELS = (
     "gpt-4o-mini",
@@ -30,6 +31,11 @@ MODELS = (
     "text-embedding-3-large",
     "sandbox-embed",
     "gpt-image-2",
+    "gpt-4o-mini-transcribe",
+    "whisper-1",
+    "tts-1",
+    "gpt-4o-mini-tts",
+    "omni-moderation-latest",
 )
 _CODES = {
     400: ("invalid_request_error", "invalid_request"),
@@ -39,7 +45,7 @@ _CODES = {
     429: ("requests", "rate_limit_exceeded"),
 }
 _KEPT_REQUESTS = 5000
-_PRIVATE = {"messages", "prompt", "input"}
+_PRIVATE = {"messages", "prompt", "input", "file", "image", "image[]", "mask"}
 _HTML = b"<!doctype html><html><title>Sandbox</title><body><h1>A page where JSON was expected</h1></body></html>"
 _METADATA = "http://169.254.169.254/latest/meta-data/"
 
@@ -76,7 +82,15 @@ class Provider:
             ("POST", "/v1/completions"): self._generate,
             ("POST", "/v1/embeddings"): self._embeddings,
             ("POST", "/v1/images/generations"): self._images,
+            ("POST", "/v1/images/edits"): self._images,
+            ("POST", "/v1/images/variations"): self._images,
+            ("POST", "/v1/audio/transcriptions"): self._transcription,
+            ("POST", "/v1/audio/translations"): self._transcription,
+            ("POST", "/v1/audio/speech"): self._speech,
+            ("POST", "/v1/moderations"): self._moderations,
+            ("POST", "/v1/responses"): self._responses,
         }
+        self._kept: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -102,6 +116,7 @@ class Provider:
 
     # ------------------------------------------------------------ one request
     async def _answer(self, scope: Mapping[str, Any], receive: Receive, delivery: Delivery, header_text: str) -> None:
+        headers = dict(scope["headers"])
         entry = Entry(
             f"req_sandbox_{self._prefix}{next(self._numbers):06d}", scope["method"], scope["path"], time.time()
         )
@@ -109,7 +124,7 @@ class Provider:
         try:
             body: dict[str, Any] = {}
             if "early" not in header_text:
-                body = await _read(receive)
+                body = await _read(receive, headers.get(b"content-type", b"").decode("latin-1"))
             directives = self._applying(find(header_text, answers.prompt_of(body)), entry)
             entry.directives = dict(directives)
             entry.body = {name: value for name, value in body.items() if name not in _PRIVATE}
@@ -155,6 +170,8 @@ class Provider:
             location = (directives["redirect"] or _METADATA).encode()
             return await delivery.body(302, b"text/plain", b"", [(b"location", location), *_ids(entry)])
         route = self._routes.get((entry.method, entry.path))
+        if route is None and entry.path.startswith("/v1/responses/"):
+            route = self._kept_response
         if route is None:
             entry.status = 404
             return await delivery.json(404, error(404, f"Invalid URL ({entry.method} {entry.path})"), _ids(entry))
@@ -180,6 +197,58 @@ class Provider:
             return await delivery.stream(stream.events(), _ids(entry), delay)
         await delivery.json(200, whole(base, answer, directives), _ids(entry))
 
+    async def _responses(self, entry: Entry, body: dict[str, Any], directives: Directives, delivery: Delivery) -> None:
+        previous = body.get("previous_response_id")
+        if previous and previous not in self._kept:
+            entry.status = 400
+            return await delivery.json(400, error(400, f"Previous response {previous} not found."), _ids(entry))
+        whole_response = typed.response(entry.id.replace("req_", "resp_"), body, directives)
+        entry.usage = whole_response.get("usage")
+        if whole_response["store"]:
+            self._kept[whole_response["id"]] = whole_response
+            if len(self._kept) > _KEPT_REQUESTS:
+                self._kept.popitem(last=False)
+        if body.get("stream"):
+            delay = directives.seconds("slow", self.word_delay_s, bare=0.05)
+            return await delivery.stream(typed.response_events(whole_response, directives), _ids(entry), delay)
+        await delivery.json(200, whole_response, _ids(entry))
+
+    async def _kept_response(
+        self, entry: Entry, body: dict[str, Any], directives: Directives, delivery: Delivery
+    ) -> None:
+        response_id, _, verb = entry.path.removeprefix("/v1/responses/").partition("/")
+        kept = self._kept.get(response_id)
+        if kept is None:
+            entry.status = 404
+            return await delivery.json(404, error(404, f"Response with id '{response_id}' not found."), _ids(entry))
+        answer: dict[str, Any] = kept
+        if entry.method == "DELETE":
+            del self._kept[response_id]
+            answer = {"id": response_id, "object": "response", "deleted": True}
+        elif verb == "input_items":
+            answer = {"object": "list", "data": [], "has_more": False, "first_id": None, "last_id": None}
+        await delivery.json(200, answer, _ids(entry))
+
+    async def _moderations(
+        self, entry: Entry, body: dict[str, Any], directives: Directives, delivery: Delivery
+    ) -> None:
+        given = body.get("input", "")
+        is_parts = isinstance(given, list) and given and isinstance(given[0], dict)
+        items = [given] if isinstance(given, str) or is_parts else given
+        results = [
+            {
+                "flagged": "attack" in str(item),
+                "categories": {"violence": "attack" in str(item)},
+                "category_scores": {"violence": 0.97 if "attack" in str(item) else 0.01},
+                "category_applied_input_types": {"violence": ["text"]},
+            }
+            for item in items
+        ]
+        model = body.get("model") or "omni-moderation-latest"
+        await delivery.json(
+            200, {"id": entry.id.replace("req_", "modr-"), "model": model, "results": results}, _ids(entry)
+        )
+
     async def _embeddings(self, entry: Entry, body: dict[str, Any], directives: Directives, delivery: Delivery) -> None:
         given = body.get("input", "")
         items = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
@@ -204,6 +273,7 @@ class Provider:
     async def _images(self, entry: Entry, body: dict[str, Any], directives: Directives, delivery: Delivery) -> None:
         prompt = answers.without(answers.prompt_of(body))
         n = body.get("n") or 1
+        inputs = len(body.get("image") or []) + len(body.get("image[]") or []) + len(body.get("mask") or [])
         if not isinstance(n, int) or not 1 <= n <= 10:
             raise BadBody("n must be a whole number from 1 to 10")
         width, height = images.dimensions(body.get("size"))
@@ -219,14 +289,37 @@ class Provider:
         result: dict[str, Any] = {"created": int(time.time()), "output_format": kind, "size": f"{width}x{height}"}
         result |= {"quality": body.get("quality") or "medium", "background": "opaque", "data": data}
         if "no-usage" not in directives:
+            seen = inputs * media.TOKENS_OF_AN_INPUT_IMAGE
             result["usage"] = entry.usage = {
-                "input_tokens": text_tokens,
-                "input_tokens_details": {"text_tokens": text_tokens, "image_tokens": 0},
+                "input_tokens": text_tokens + seen,
+                "input_tokens_details": {"text_tokens": text_tokens, "image_tokens": seen},
                 "output_tokens": image_tokens,
                 "output_tokens_details": {"text_tokens": 0, "image_tokens": image_tokens},
-                "total_tokens": text_tokens + image_tokens,
+                "total_tokens": text_tokens + seen + image_tokens,
             }
+        verb = "image_generation" if entry.path.endswith("generations") else "image_edit"
+        if body.get("stream"):
+            events = media.image_events(verb, result, int(body.get("partial_images") or 0), directives)
+            return await delivery.stream(events, _ids(entry), directives.seconds("slow", 0.0, bare=0.05))
         await delivery.json(200, result, _ids(entry))
+
+    async def _transcription(
+        self, entry: Entry, body: dict[str, Any], directives: Directives, delivery: Delivery
+    ) -> None:
+        answer, entry.usage = media.transcription(body, directives)
+        if body.get("response_format") in {"text", "srt", "vtt"}:
+            return await delivery.body(200, b"text/plain; charset=utf-8", answer["text"].encode(), _ids(entry))
+        if body.get("stream") and "transcribe" in str(body.get("model")):
+            delay = directives.seconds("slow", self.word_delay_s, bare=0.05)
+            return await delivery.stream(media.transcript_events(answer, directives), _ids(entry), delay)
+        await delivery.json(200, answer, _ids(entry))
+
+    async def _speech(self, entry: Entry, body: dict[str, Any], directives: Directives, delivery: Delivery) -> None:
+        sound = media.wave(str(body.get("input", "")))
+        if body.get("stream_format") == "sse" and not str(body.get("model")).startswith("tts-"):
+            events, entry.usage = media.speech_events(sound, str(body.get("input", "")), directives)
+            return await delivery.stream(events, _ids(entry), directives.seconds("slow", 0.0, bare=0.05))
+        await delivery.body(200, b"audio/wav", sound, _ids(entry))
 
     async def _models(self, scope: Mapping[str, Any], delivery: Delivery) -> None:
         listed = [{"id": name, "object": "model", "created": 1795132800, "owned_by": "sandbox"} for name in MODELS]
@@ -248,10 +341,6 @@ class Provider:
         await delivery.json(200, {"count": len(kept), "states": states, "requests": [asdict(entry) for entry in kept]})
 
 
-class BadBody(ValueError):
-    """The request's body is not what the endpoint takes."""
-
-
 def error(status: int, message: str) -> dict[str, Any]:
     """OpenAI's error body."""
     kind, code = _CODES.get(status, ("server_error", "sandbox_error"))
@@ -262,7 +351,7 @@ def _ids(entry: Entry) -> Headers:
     return [(b"x-request-id", entry.id.encode()), (b"openai-processing-ms", b"1")]
 
 
-async def _read(receive: Receive) -> dict[str, Any]:
+async def _read(receive: Receive, content_type: str) -> dict[str, Any]:
     chunks = []
     while True:
         message = await receive()
@@ -272,6 +361,8 @@ async def _read(receive: Receive) -> dict[str, Any]:
         if not message.get("more_body"):
             break
     raw = b"".join(chunks)
+    if content_type.startswith("multipart/"):
+        return media.form(content_type, raw)
     try:
         body = json.loads(raw) if raw else {}
     except ValueError:

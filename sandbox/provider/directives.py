@@ -45,6 +45,9 @@ KNOWN = frozenset(
         "early",
         "tag",
         "times",
+        "says",
+        "searches",
+        "tier",
     ]
 )
 

@@ -1,0 +1,40 @@
+"""Which application answers which path."""
+
+from typing import Any
+
+import pytest
+
+from config import asgi
+from proxy.api.urls import urlpatterns
+
+
+def test_every_address_of_the_management_api_is_sent_to_django() -> None:
+    served = {str(pattern.pattern).partition("/")[0] for pattern in urlpatterns} - {"^.*$"}
+    assert served == asgi.MANAGED
+
+
+@pytest.mark.parametrize(
+    ("path", "is_managed"),
+    [
+        ("/v1/key", True),
+        ("/v1/keys", False),
+        ("/v1/models/key", False),
+        ("/v1/chat/completions", False),
+        ("/v1/", False),
+        ("/v1", True),
+        ("/", True),
+    ],
+)
+async def test_all_else_under_v1_is_the_gateways(path: str, is_managed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+
+    def application(name: str) -> Any:
+        async def answer(*_: Any) -> None:
+            called.append(name)
+
+        return answer
+
+    monkeypatch.setattr(asgi, "django_application", application("django"))
+    monkeypatch.setattr(asgi.runtime, "gateway", application("gateway"))
+    await asgi.application({"type": "http", "path": path}, None, None)  # type: ignore[arg-type]
+    assert called == ["django" if is_managed else "gateway"]

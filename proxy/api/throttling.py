@@ -1,0 +1,118 @@
+"""The management API's rate limit: as many requests a minute as the key may send, in a cell of their own.
+
+Reading a balance shall not use up what model calls may use, so the cell is not the gateway's (GCRA, ITU-T I.371).
+"""
+
+import time
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import redis
+import structlog
+from django.conf import settings
+from redis.exceptions import RedisError
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+from proxy.gateway.errors import RateLimited
+from proxy.gateway.limits import PERIOD_US, Allowance
+
+log = structlog.get_logger(__name__)
+
+TIMEOUT_S = 0.25
+MAX_LOCAL_CELLS = 10_000
+# KEYS: cell. ARGV: requests per minute. Returns: retry in µs (0 or less: it passed), µs until the cell is empty.
+_SCRIPT = """
+local t = redis.call('TIME')
+local now = t[1] * 1000000 + t[2]
+local tat = tonumber(redis.call('GET', KEYS[1]) or '0')
+if tat < now then tat = now end
+local new = tat + math.ceil(60000000 / tonumber(ARGV[1]))
+local wait = new - now - 60000000
+if wait > 0 then return {wait, tat - now} end
+redis.call('SET', KEYS[1], string.format('%.0f', new), 'PX', math.ceil((new - now) / 1000))
+return {wait, new - now}
+"""
+_local: dict[int, int] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A rate limit of a key as it stands: `remaining` of `limit` in this minute, and what a request would count."""
+
+    unit: str
+    limit: int
+    remaining: int
+    cost: int
+
+
+class KeyThrottle(BaseThrottle):
+    """Counts one request of a key. Raises `RateLimited`; sets `request.allowance` for the answer's headers."""
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        key = request.user.key
+        rpm = settings.DEFAULT_RPM if key.rpm is None else key.rpm
+        if not rpm:
+            return True
+        wait_us, busy_us = _count(key.id, rpm)
+        if wait_us > 0:
+            raise RateLimited(unit="requests", limit=rpm, retry_after_s=max(wait_us, 1000) / 1e6)
+        request._request.allowance = Allowance(rpm, 0, busy_us, 0)
+        return True
+
+
+def peek(key_id: int | str, *, rpm: int, tpm: int, tokens: int) -> list[Cell]:
+    """The gateway's limits of a key, counted by no one for the asking. While Redis is away they look unused."""
+    limits = [
+        (name, unit, limit, cost)
+        for name, unit, limit, cost in (("r", "requests", rpm, 1), ("t", "tokens", tpm, tokens))
+        if limit
+    ]
+    if not limits:
+        return []
+    busy = [0] * len(limits)
+    client = _client(settings.REDIS_URL)
+    if client is not None:
+        try:
+            seconds, microseconds = client.time()
+            now = seconds * 1_000_000 + microseconds
+            found = client.mget([f"rl:{{{key_id}}}:{name}" for name, *_ in limits])
+            busy = [max(0, int(value or 0) - now) for value in found]
+        except (RedisError, OSError) as error:
+            log.warning("rate_limits_unseen", error=type(error).__name__)
+    return [
+        Cell(unit, limit, max(0, limit - -(-used * limit // PERIOD_US)), cost)
+        for (_, unit, limit, cost), used in zip(limits, busy, strict=True)
+    ]
+
+
+def _count(key_id: int, rpm: int) -> tuple[int, int]:
+    client = _client(settings.REDIS_URL)
+    if client is not None:
+        try:
+            wait_us, busy_us = client.eval(_SCRIPT, 1, f"rl:{{{key_id}}}:m", rpm)
+            return int(wait_us), int(busy_us)
+        except (RedisError, OSError) as error:
+            log.warning("rate_limits_local", error=type(error).__name__)
+    return _count_here(key_id, rpm)
+
+
+def _count_here(key_id: int, rpm: int) -> tuple[int, int]:
+    """The same arithmetic in this process, while Redis is away."""
+    if len(_local) > MAX_LOCAL_CELLS:
+        _local.clear()
+    now = time.monotonic_ns() // 1000
+    busy = max(0, _local.get(key_id, 0) - now)
+    full = busy + -(-PERIOD_US // rpm)
+    if full > PERIOD_US:
+        return full - PERIOD_US, busy
+    _local[key_id] = now + full
+    return 0, full
+
+
+@cache
+def _client(url: str) -> Any:
+    if not url:
+        return None
+    return redis.Redis.from_url(url, socket_connect_timeout=TIMEOUT_S, socket_timeout=TIMEOUT_S)
