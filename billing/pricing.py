@@ -108,6 +108,12 @@ class Rate:
     units: Mapping[str, UnitPrice] = field(default_factory=dict)
     estimates: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def is_free(self) -> bool:
+        """Whether everything that has a price has one of 0."""
+        tokens = (getattr(self.base, component) for component in COMPONENTS)
+        return not any(tokens) and not any(unit.nanos_per_million for unit in self.units.values())
+
     def has_tier(self, tier: str) -> bool:
         tier = _SAME_TIER.get(tier, tier)
         return tier in DEFAULT_TIERS or tier in self.tiers

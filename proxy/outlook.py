@@ -19,9 +19,18 @@ USED_WITHIN = timedelta(days=7)
 
 
 def keep_services() -> None:
-    """One service of the status page for each provider. May run twice."""
+    """One service of the status page for each provider; servers of the operator's own are asked whether they live.
+
+    May run twice.
+    """
     services.keep_providers(
-        (provider.slug, provider.name or provider.slug, provider.is_enabled) for provider in Provider.objects.all()
+        (
+            provider.slug,
+            provider.name or provider.slug,
+            provider.is_enabled,
+            f"{provider.base_url}/models" if provider.kind == Provider.Kind.OPENAI_COMPATIBLE else "",
+        )
+        for provider in Provider.objects.all()
     )
 
 

@@ -4,23 +4,23 @@ from collections.abc import Iterable
 
 from django.db import transaction
 
-from status.models import Service
+from status.models import Check, Service
 
 GROUP = "Model providers"
 
 
 @transaction.atomic
-def keep_providers(providers: Iterable[tuple[str, str, bool]]) -> None:
-    """One service for each (slug, name, is_enabled); that of a disabled or deleted one is hidden. May run twice.
+def keep_providers(providers: Iterable[tuple[str, str, bool, str]]) -> None:
+    """One service for each (slug, name, is_enabled, address); that of a disabled or deleted one is hidden.
 
-    What staff wrote (name, group, position) stays.
+    With an address the service begins with a check of it. May run twice; what staff changed stays.
     """
     known = {service.provider: service for service in Service.objects.exclude(provider="")}
-    for slug, name, is_enabled in providers:
+    for slug, name, is_enabled, address in providers:
         service = known.pop(slug, None)
         if service is None:
             if is_enabled:
-                Service.objects.create(
+                made = Service.objects.create(
                     slug=f"provider-{slug}"[:60],
                     name=name[:80],
                     description=f"Models served by {name}"[:200],
@@ -28,6 +28,10 @@ def keep_providers(providers: Iterable[tuple[str, str, bool]]) -> None:
                     position=200,
                     provider=slug,
                 )
+                if address:
+                    Check.objects.create(
+                        service=made, kind=Check.Kind.HTTP, target=address[:300], interval_s=30, is_upstream=True
+                    )
         elif service.is_public != is_enabled:
             Service.objects.filter(pk=service.pk).update(is_public=is_enabled)
     Service.objects.filter(pk__in=[service.pk for service in known.values() if service.group == GROUP]).update(

@@ -61,13 +61,15 @@ class Surface:
 
 
 @contextmanager
-def running(*, discards: bool = False) -> Iterator[Surface]:
-    """A gateway whose models are all served by one simulated provider; or by one that throws away what it gets."""
+def running(*, discards: bool = False, upstream_url: str = "") -> Iterator[Surface]:
+    """A gateway whose models are all served by one simulated provider; by one that throws away what it gets; or by
+    the server at `upstream_url`.
+    """
     provider, upstream_port = Provider(PROVIDER_KEY), free_port()
     discarding = uvicorn.Config(_discard, port=upstream_port, log_level="critical", ws="none", lifespan="off")
     with _serving(uvicorn.Server(discarding) if discards else server(provider, upstream_port)):
         teller = TestTeller()
-        app = _App(teller, _catalog(f"http://127.0.0.1:{upstream_port}/v1"))
+        app = _App(teller, _catalog(upstream_url or f"http://127.0.0.1:{upstream_port}/v1"))
         config = uvicorn.Config(app, port=(port := free_port()), lifespan="on", log_level="critical", ws="none")
         config.timeout_graceful_shutdown = 2
         with _serving(uvicorn.Server(config)):

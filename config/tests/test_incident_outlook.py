@@ -67,10 +67,13 @@ def test_what_concerns_everybody_is_told_to_everybody():
 
 
 def test_providers_become_services_and_hide_when_switched_off():
-    made = providers.create(slug="acme", name="Acme", kind=Provider.Kind.OPENAI, base_url="https://acme.example/v1")
+    own = Provider.Kind.OPENAI_COMPATIBLE
+    made = providers.create(slug="acme", name="Acme", kind=own, base_url="https://acme.example/v1")
     outlook.keep_services()
     outlook.keep_services()
-    assert Service.objects.get(provider="acme").is_public
+    service = Service.objects.get(provider="acme")
+    assert service.is_public
+    assert service.checks.get().target == "https://acme.example/v1/models"
     Provider.objects.filter(pk=made.pk).update(is_enabled=False)
     outlook.keep_services()
     assert not Service.objects.get(provider="acme").is_public

@@ -94,6 +94,8 @@ class Relay:
             cost=capture.cost,
         )
         PULSE.ended(capture)
+        if not capture.cost and capture.outcome == "completed" and not exchange.rate.is_free:
+            log.error("answer_cost_nothing", request_id=str(capture.request_id), model=capture.model)
         return settled
 
     async def _interrupted(self, exchange: Exchange, measured: Measured) -> None:
