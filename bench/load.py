@@ -24,6 +24,12 @@ BODIES = {
 BODIES["burst"] = BODIES["json"] | {"stream": True}
 BODIES["paced"] = BODIES["burst"] | {"user": "paced"}
 BODIES["slow"] = BODIES["burst"] | {"user": "slow"}
+BODIES["responses"] = {"model": "bench", "input": "What is a penny saved?", "max_output_tokens": 64}
+BODIES["embeddings"] = {"model": "bench", "input": "What is a penny saved?"}
+BODIES["multipart"] = {"model": "bench-audio"}
+STREAMS = frozenset({"burst", "paced", "slow"})
+PATHS = {"responses": "/v1/responses", "embeddings": "/v1/embeddings", "multipart": "/v1/audio/transcriptions"}
+RECORDING_BYTES = 256 * 1024
 
 
 @dataclass
@@ -107,7 +113,7 @@ async def closed_loop(options: argparse.Namespace, request: bytes, tally: Tally)
     connections = [
         (
             await loop.create_connection(
-                lambda: Connection(request, options.kind != "json", tally, None), HOST, options.port
+                lambda: Connection(request, options.kind in STREAMS, tally, None), HOST, options.port
             )
         )[1]
         for _ in range(options.connections)
@@ -129,7 +135,7 @@ async def open_loop(options: argparse.Namespace, request: bytes, tally: Tally) -
     ready: deque[Connection] = deque()
     for _ in range(options.connections):
         _, connection = await loop.create_connection(
-            lambda: Connection(request, options.kind != "json", tally, ready), HOST, options.port
+            lambda: Connection(request, options.kind in STREAMS, tally, ready), HOST, options.port
         )
         ready.append(connection)
     total = int(options.rate * options.seconds)
@@ -158,11 +164,21 @@ def quantile(ordered: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
+def body_of(kind: str) -> tuple[str, bytes]:
+    """(media type, body) of a request of this kind."""
+    if kind != "multipart":
+        return "application/json", json.dumps(BODIES[kind], separators=(",", ":")).encode()
+    head = "--edge\r\nContent-Disposition: form-data; name="
+    fields = f'{head}"model"\r\n\r\n{BODIES[kind]["model"]}\r\n{head}"file"; filename="a.bin"\r\n\r\n'
+    body = fields.encode() + b"\x01" * RECORDING_BYTES + b"\r\n--edge--\r\n"
+    return "multipart/form-data; boundary=edge", body
+
+
 async def run(options: argparse.Namespace) -> dict[str, object]:
-    body = json.dumps(BODIES[options.kind] | {"model": options.model}, separators=(",", ":")).encode()
+    media_type, body = body_of(options.kind)
     request = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nhost: {HOST}:{options.port}\r\n"
-        f"authorization: Bearer {options.key}\r\ncontent-type: application/json\r\naccept: application/json\r\n"
+        f"POST {PATHS.get(options.kind, '/v1/chat/completions')} HTTP/1.1\r\nhost: {HOST}:{options.port}\r\n"
+        f"authorization: Bearer {options.key}\r\ncontent-type: {media_type}\r\naccept: application/json\r\n"
         f"user-agent: bench\r\ncontent-length: {len(body)}\r\n\r\n"
     ).encode() + body
     tally = Tally()
@@ -184,7 +200,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--kind", choices=sorted(BODIES), default="json")
-    parser.add_argument("--model", default="bench")
     parser.add_argument("--key", default="none")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=3.0)

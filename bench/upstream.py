@@ -2,6 +2,7 @@
 
 A JSON call is answered with one chat completion of about 600 bytes; a call with `"stream":true` with 64 chunks and
 their usage, all at once (a burst), or one each 5 ms or 150 ms where the body holds `"user":"paced"` or `"user":"slow"`.
+Responses, embeddings and transcriptions are answered whole; the recording is thrown away.
 """
 
 import argparse
@@ -39,6 +40,25 @@ ANSWER = (
 JSON_RESPONSE = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(ANSWER)
 ) + ANSWER
+
+
+def _whole(answer: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(answer) + answer
+
+
+RESPONSE = _whole(
+    b'{"id":"resp_bench0000000000000000001","object":"response","created_at":1795200000,"status":"completed",'
+    b'"model":"bench-upstream","store":false,"output":[{"id":"msg_1","type":"message","role":"assistant",'
+    b'"status":"completed","content":[{"type":"output_text","text":"A penny saved is a penny earned, and two of them '
+    b'are tuppence.","annotations":[]}]}],"usage":{"input_tokens":19,"input_tokens_details":{"cached_tokens":0},'
+    b'"output_tokens":16,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":35}}'
+)
+EMBEDDING = _whole(
+    b'{"object":"list","model":"bench-upstream","data":[{"object":"embedding","index":0,"embedding":[%s]}],'
+    b'"usage":{"prompt_tokens":6,"total_tokens":6}}' % b",".join([b"0.0123456"] * 256)
+)
+TRANSCRIPTION = _whole(b'{"text":"A penny saved.","usage":{"type":"duration","seconds":12}}')
+WHOLE_BY_PATH = {b"/v1/responses": RESPONSE, b"/v1/embeddings": EMBEDDING, b"/v1/audio/transcriptions": TRANSCRIPTION}
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 EVENTS = [_event(f"word {number} ") for number in range(CHUNKS)]
 USAGE = _http_chunk(
@@ -58,16 +78,23 @@ class Upstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.parser: Any = httptools.HttpRequestParser(self)
-        self.body = b""
+        self.body, self.path = b"", b""
+
+    def on_url(self, url: bytes) -> None:
+        self.path = url
 
     def data_received(self, data: bytes) -> None:
         self.parser.feed_data(data)
 
     def on_body(self, body: bytes) -> None:
-        self.body += body
+        if self.path not in WHOLE_BY_PATH:
+            self.body += body
 
     def on_message_complete(self) -> None:
         body, self.body = self.body, b""
+        if self.path in WHOLE_BY_PATH:
+            self.transport.write(WHOLE_BY_PATH[self.path])
+            return
         if b'"stream":true' not in body:
             self.transport.write(JSON_RESPONSE)
             return

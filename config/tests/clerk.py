@@ -25,7 +25,8 @@ from django.db import connections
 
 from accounts import keys, organizations
 from accounts.models import ApiKey, Organization
-from billing import ledger, rates, reaper, reconciliation, settlement
+from billing import ledger, reaper, reconciliation, settlement
+from billing import rates as price_book
 from proxy import outlook, providers
 from proxy.models import Model, Provider
 from status import tasks as status_tasks
@@ -66,17 +67,20 @@ def model(
     name: str,
     base_url: str,
     upstream_name: str,
-    prices: dict[str, int],
+    prices: dict[str, int] | None = None,
+    rates: dict[str, Any] | None = None,
     kind: str = "openai-compatible",
     api_key: str = "",
 ) -> None:
-    """A model with one deployment. `prices` are nano-dollars per token, by the names of `Rate`'s components."""
+    """A model with one deployment. `prices` are nano-dollars per token, by the names of `Rate`'s components; `rates`
+    is the price as the catalogue has it."""
     slug = f"{kind}-{urlsplit(base_url).port}"
     provider = Provider.objects.filter(slug=slug).first() or providers.create(
         slug=slug, kind=kind, base_url=base_url, api_key=api_key, allow_private=True
     )
     made = Model.objects.create(name=name, owned_by="test")
-    rates.set_price(model=name, **{token: price * PER_MILLION for token, price in prices.items()})
+    per_million = {token: price * PER_MILLION for token, price in (prices or {}).items()}
+    price_book.set_price(model=name, rates=rates, **per_million)
     providers.deploy(model=made, provider=provider, upstream_name=upstream_name)
 
 

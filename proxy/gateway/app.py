@@ -283,9 +283,10 @@ class Gateway:
         counted = job.input_tokens + (job.output_tokens or 0) * job.answers
         allowance = await self._limiter.admit(key.id, rpm=rpm, tpm=tpm, tokens=counted)
         headers += allowance.headers()
-        await self._limiter.admit(
-            f"o{key.organization_id}", rpm=key.organization_rpm, tpm=key.organization_tpm, tokens=counted
-        )
+        if key.organization_rpm or key.organization_tpm:
+            await self._limiter.admit(
+                f"o{key.organization_id}", rpm=key.organization_rpm, tpm=key.organization_tpm, tokens=counted
+            )
         if idempotency_key:
             digest = idempotency.body_digest(endpoint.path, content)
             replay = await idempotency.claim(self._cashier.teller, key, idempotency_key, digest, arrival.request_id)
@@ -294,11 +295,13 @@ class Gateway:
                 await response.whole(stored.status, [*stored.headers, ("idempotent-replayed", "true")], stored.body)
                 return
             exchange.idempotency_key = idempotency_key
-        at_once = [
-            (f"key{key.id}", key.max_concurrent),
-            (f"organization{key.organization_id}", key.organization_max_concurrent),
-        ]
         try:
+            if not key.max_concurrent and not key.organization_max_concurrent:
+                return await self._run_or_fall_back(arrival, exchange)
+            at_once = [
+                (f"key{key.id}", key.max_concurrent),
+                (f"organization{key.organization_id}", key.organization_max_concurrent),
+            ]
             async with self._concurrency.place(at_once, arrival.request_id):
                 await self._run_or_fall_back(arrival, exchange)
         except BaseException:

@@ -101,15 +101,15 @@ class Attempts:
             try:
                 return await self._try(exchange, candidate)
             except BaseException as error:
-                await self._router.leave(candidate)
+                self._router.leave(candidate)
                 if not isinstance(error, GatewayError) or not upstream_errors.may_try_elsewhere(error) or sink.is_gone:
                     raise
                 last = error
 
-    async def close(self, opened: Opened) -> None:
+    def close(self, opened: Opened) -> None:
         """The exchange has ended: close the answer and let another request take its place."""
         opened.answer.close()
-        await self._router.leave(opened.deployment)
+        self._router.leave(opened.deployment)
 
     async def _try(self, exchange: Exchange, candidate: Deployment) -> Opened:
         started = time.perf_counter()

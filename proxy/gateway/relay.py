@@ -67,7 +67,7 @@ class Relay:
             raise
         finally:
             if opened is not None:
-                await self._attempts.close(opened)
+                self._attempts.close(opened)
             if not exchange.is_captured:
                 await self._interrupted(exchange, NOTHING)
 

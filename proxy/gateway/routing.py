@@ -44,7 +44,7 @@ class Router:
     def __init__(self, *, random_source: random.Random | None = None) -> None:
         self._health: dict[int, Health] = {}
         self._random = random_source or random.Random()  # noqa: S311 - spreads load, guards nothing
-        self._freed = asyncio.Condition()
+        self._waiting: set[asyncio.Future[None]] = set()
 
     def candidates(self, route: Route, *, provider: str = "") -> list[Deployment]:
         """At most `MAX_ATTEMPTS` deployments (of `provider`, if given), best first.
@@ -70,21 +70,21 @@ class Router:
         if found is not None or not deployments or not wait_s:
             return found
         try:
-            async with asyncio.timeout(wait_s), self._freed:
+            async with asyncio.timeout(wait_s):
                 while (found := self._enter_now(deployments)) is None:
-                    await self._freed.wait()
+                    await self._freed()
         except TimeoutError:
             return None
         return found
 
-    async def leave(self, deployment: Deployment) -> None:
+    def leave(self, deployment: Deployment) -> None:
         """A request that entered has ended, however."""
         health = self._health_of(deployment)
         health.running -= 1
         health.is_probed = False
-        if deployment.max_concurrency:
-            async with self._freed:
-                self._freed.notify_all()
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
 
     def succeeded(self, deployment: Deployment, first_byte_s: float) -> None:
         """An attempt was answered after `first_byte_s`."""
@@ -102,6 +102,15 @@ class Router:
         excess = health.failures - FAILURES_BEFORE_COOLDOWN
         if excess >= 0:
             health.retry_at = time.monotonic() + min(MAX_COOLDOWN_S, COOLDOWN_S * 2 ** min(excess, 10))
+
+    async def _freed(self) -> None:
+        """Wait until some request has left."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        try:
+            await future
+        finally:
+            self._waiting.discard(future)
 
     def _enter_now(self, deployments: list[Deployment]) -> Deployment | None:
         for deployment in deployments:

@@ -71,12 +71,12 @@ async def test_a_failing_deployment_cools_down_and_is_then_tried_by_one_at_a_tim
     assert probe is ONE
     assert first_of(one, ONE, TWO) == {2: 2_000}
     one.failed(ONE)
-    await one.leave(ONE)
+    one.leave(ONE)
     assert first_of(one, ONE, TWO) == {2: 2_000}
     now += 10.1
     await one.enter([ONE], wait_s=0)
     one.succeeded(ONE, 0.1)
-    await one.leave(ONE)
+    one.leave(ONE)
     assert set(first_of(one, ONE, TWO)) == {1, 2}
 
 
@@ -87,7 +87,7 @@ async def test_a_full_deployment_gives_way_and_a_place_is_waited_for():
     assert await one.enter([small], wait_s=0.02) is None
     waits = asyncio.create_task(one.enter([small], wait_s=5))
     await asyncio.sleep(0.02)
-    await one.leave(small)
+    one.leave(small)
     assert await waits is small
 
 
