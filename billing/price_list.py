@@ -52,6 +52,7 @@ class Entry:
     endpoints: tuple[str, ...] = ()
     snapshots: tuple[str, ...] = ()
     deprecated_on: date | None = None
+    successor: str = ""
     notes: str = ""
 
 
@@ -154,6 +155,7 @@ def _entry(
             capabilities=tuple(row.get("capabilities", ())),
             endpoints=tuple(row.get("endpoints", ())),
             snapshots=tuple(row.get("snapshots", ())),
+            successor=row.get("successor", ""),
             deprecated_on=date.fromisoformat(row["deprecated_on"]) if row.get("deprecated_on") else None,
             notes=row.get("notes", ""),
         )

@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 
 
 def load() -> Catalog:
-    """Read the whole catalogue: three queries. Runs in a thread; raises `DatabaseError`."""
+    """Read the whole catalogue: a handful of queries. Runs in a thread; raises `DatabaseError`."""
     close_old_connections()
     try:
         return _load()
@@ -68,6 +68,9 @@ def _load() -> Catalog:
             routes.setdefault(snapshot, route)
     for alias in Alias.objects.filter(model_id__in=by_id):
         routes.setdefault(alias.name, by_id[alias.model_id])
+    for name, successor in Model.objects.exclude(successor="").values_list("name", "successor"):
+        if successor in routes:
+            routes.setdefault(name, routes[successor])
     return Catalog(routes)
 
 

@@ -58,5 +58,6 @@ def _values(entry: Entry) -> dict[str, Any]:
         "is_listed": entry.status in OFFERED and entry.modality in SERVED_MODALITIES,
         "status": entry.status,
         "deprecated_on": entry.deprecated_on,
+        "successor": entry.successor,
         "notes": entry.notes,
     }

@@ -107,6 +107,12 @@ class Model(models.Model):
     is_listed = models.BooleanField(default=True)
     status = models.CharField(max_length=12, choices=Status, default=Status.ACTIVE)
     deprecated_on = models.DateField(null=True, blank=True)
+    successor = models.CharField(
+        max_length=200,
+        blank=True,
+        default="",
+        help_text="Serves requests for it, at its own price, once nothing else does.",
+    )
     notes = models.TextField(blank=True, default="")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     loaded = models.JSONField(default=dict, blank=True, editable=False)

@@ -27,6 +27,9 @@ _TELLTALES = (
 )
 
 
+_OUTPUTS = {"text": "output", "audio": "audio_output", "image": "image_output"}
+
+
 @dataclass(frozen=True, slots=True)
 class Quote:
     """A priced request. `output_tokens` is the most that it may produce in all, `is_open_ended` that the client set no
@@ -54,7 +57,8 @@ class Quote:
 
     def expected_nanos(self, output_tokens: int) -> int:
         """The cost if the answer has `output_tokens` in all."""
-        usage = Usage(input=self.job.prompt_tokens, output=output_tokens, units=_units(self.job))
+        outputs = {_OUTPUTS[self.endpoint.output_kind]: output_tokens}
+        usage = Usage(input=self.job.prompt_tokens, units=_units(self.job), **outputs)
         try:
             return min(self.hold_nanos, pricing.cost(usage, self.rate, self.job.tier))
         except Unpriced:

@@ -181,7 +181,8 @@ def test_openais_key_deploys_openais_models(settings):
     assert route.deployments[0].api_key == "sk-up"
     assert route.deployments[0].cost_rate.base.input == 150_000_000
     assert loaded.find("gpt-4o-mini-2024-07-18") is route
-    assert loaded.find("gpt-image-1") is None  # retired
+    assert loaded.find("o3-mini") is None  # retired
+    assert loaded.find("gpt-image-1") is loaded.find("gpt-image-2")  # retired, but its name stays callable
     assert Model.objects.for_first_request() == "gpt-4o-mini"
 
 
