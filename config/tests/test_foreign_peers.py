@@ -23,6 +23,9 @@ from sandbox.processes import free_port
 from sandbox.provider.media import wave
 
 PACKAGES = ["@copilotkit/aimock@1.43.0", "openai@6.49.0"]
+# One worker installs them, or finds out that it cannot.
+pytestmark = pytest.mark.xdist_group("foreign peers")
+
 INPUT, OUTPUT = 1_000, 2_000
 PNG = base64.b64encode(b"a picture").decode()
 FIXTURES = {
