@@ -20,6 +20,7 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "budgets.manage": frozenset({Role.ADMIN, Role.OWNER}),
     "billing.view": frozenset({Role.BILLING, Role.ADMIN, Role.OWNER}),
     "billing.manage": frozenset({Role.BILLING, Role.ADMIN, Role.OWNER}),
+    "images.manage": frozenset({Role.DEVELOPER, Role.ADMIN, Role.OWNER}),
     "members.manage": frozenset({Role.ADMIN, Role.OWNER}),
     "organization.manage": frozenset({Role.ADMIN, Role.OWNER}),
     "organization.delete": frozenset({Role.OWNER}),

@@ -31,7 +31,12 @@ async def application(scope: Mapping[str, Any], receive: Receive, send: Send) ->
     """Route one connection; the server's lifespan starts and stops the gateway."""
     if scope["type"] == "http":
         path: str = scope["path"]
-        if path.startswith("/v1/") and runtime.gateway is not None and path[4:].partition("/")[0] not in MANAGED:
+        if (
+            path.startswith("/v1/")
+            and not _is_gallerys(path)
+            and runtime.gateway is not None
+            and path[4:].partition("/")[0] not in MANAGED
+        ):
             await runtime.gateway(scope, receive, send)
         else:
             await django_application(scope, receive, send)
@@ -39,6 +44,12 @@ async def application(scope: Mapping[str, Any], receive: Receive, send: Send) ->
         await _lifespan(receive, send)
     else:
         raise ValueError(f"no application for a {scope['type']} connection")
+
+
+def _is_gallerys(path: str) -> bool:
+    """Whether the path is about images that exist; those that make one are the gateway's."""
+    first, _, rest = path.removeprefix("/v1/").partition("/")
+    return first == "images" and rest not in {"generations", "edits", "variations"}
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

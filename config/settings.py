@@ -8,7 +8,17 @@ from urllib.parse import urlsplit
 
 from django.utils.csp import CSP
 
-from config.environment import SettingError, database, email, env, env_bool, env_int, env_secret, read_env_files
+from config.environment import (
+    SettingError,
+    database,
+    email,
+    env,
+    env_bool,
+    env_int,
+    env_secret,
+    object_storage,
+    read_env_files,
+)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 read_env_files(BASE_DIR)
@@ -90,6 +100,7 @@ INSTALLED_APPS = [
     "allauth.usersessions",
     "accounts",
     "billing",
+    "gallery",
     "proxy",
     "sandbox",
     "status",
@@ -171,6 +182,8 @@ CELERY_BEAT_SCHEDULE = {
 CELERY_BEAT_SCHEDULE |= {
     "status_look": {"task": "status.tasks.look", "schedule": 15.0, "options": {"expires": 15}},
     "status_services": {"task": "proxy.tasks.keep_services", "schedule": 60.0, "options": {"expires": 60}},
+    "gallery_store": {"task": "gallery.tasks.store", "schedule": 5.0, "options": {"expires": 5}},
+    "gallery_tidy": {"task": "gallery.tasks.tidy", "schedule": 3600.0, "options": {"expires": 1800}},
     "status_tidy": {"task": "status.tasks.tidy", "schedule": 3600.0, "options": {"expires": 1800}},
 }
 # A worker that PostgreSQL has not heard of for so long is dead: its requests are settled at their last checkpoint.
@@ -257,6 +270,24 @@ STORAGES = {
         )
     },
 }
+# Images lie in the file system, or at S3 or R2 (which has no ACLs and refuses boto3's default checksums).
+R2_ACCOUNT_ID = env("R2_ACCOUNT_ID", "")
+R2_BUCKET = env("R2_BUCKET", "")
+R2_PUBLIC_URL = env("R2_PUBLIC_URL", "").rstrip("/")
+S3_ENDPOINT_URL = env("S3_ENDPOINT_URL", f"https://{R2_ACCOUNT_ID}.r2.cloudflarestorage.com" if R2_ACCOUNT_ID else "")
+if R2_BUCKET:
+    STORAGES["default"] = object_storage(
+        bucket=R2_BUCKET,
+        endpoint=S3_ENDPOINT_URL,
+        access_key=env_secret("R2_ACCESS_KEY_ID", ""),
+        secret_key=env_secret("R2_SECRET_ACCESS_KEY", ""),
+    )
+# How long the address of a private image works.
+GALLERY_LINK_S = env_int("GALLERY_LINK_S", 7 * 24 * 3600, minimum=60)
+if R2_PUBLIC_URL:
+    SECURE_CSP["img-src"].append(R2_PUBLIC_URL)
+# A key of this installation, for asking its moderation endpoint about the prompts of public images.
+GALLERY_MODERATION_KEY = env_secret("GALLERY_MODERATION_KEY", "")
 MEDIA_ROOT = Path(env("MEDIA_ROOT", str(BASE_DIR / "media")))
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["proxy.api.authentication.KeyAuthentication"],

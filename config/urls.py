@@ -16,6 +16,7 @@ urlpatterns = [
     path("v1/", include("proxy.api.urls")),
     path("", include("accounts.urls")),
     path("", include("billing.urls")),
+    path("", include("gallery.urls")),
     path("", include("proxy.urls")),
     path("", include("status.urls")),
 ]

@@ -12,6 +12,7 @@ from django.db import DatabaseError, close_old_connections
 from accounts import key_format, keys
 from accounts.models import ApiKey, Organization
 from billing import ledger
+from gallery import keeping
 from proxy import own_models, upstream_keys
 from proxy.gateway.errors import Unavailable
 from proxy.gateway.snapshots import Key
@@ -162,8 +163,14 @@ def snapshot_of(row: ApiKey) -> Key:
         is_active=row.organization.status == Organization.Status.ACTIVE,
         aliases=own_models.aliases_of(row.organization),
         fallback_model=row.organization.fallback_model,
+        image_visibility=_image_visibility(row.organization),
         upstream_keys=upstream_keys.secrets_of(row.organization) if settings.IS_SELF_HOSTED else {},
     )
+
+
+def _image_visibility(organization: Organization) -> str:
+    wanted = keeping.settings_of(organization)
+    return wanted.visibility if wanted.is_kept else ""
 
 
 def record_use(key_ids: list[int]) -> None:

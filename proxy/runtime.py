@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from billing.teller import Teller
-from proxy import catalog, keyring, upstream_objects
+from proxy import catalog, gallery_store, keyring, upstream_objects
 from proxy.gateway import tokens
 from proxy.gateway.admission import Cashier
 from proxy.gateway.app import Gateway, Options
@@ -79,6 +79,7 @@ class Runtime:
             deadlines=deadlines,
             objects=objects,
             sells_credit=not settings.IS_SELF_HOSTED,
+            images=gallery_store.GalleryStore(),
         )
         await self._reload_catalog()
         self.listener = Listener(settings.DATABASE_URL, on_change=self._on_change, on_state=self._on_state)

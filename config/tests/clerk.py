@@ -27,6 +27,7 @@ from accounts import keys, organizations
 from accounts.models import ApiKey, Organization
 from billing import ledger, reaper, reconciliation, settlement
 from billing import rates as price_book
+from gallery import keeping
 from proxy import outlook, providers
 from proxy.models import Model, Provider
 from status import tasks as status_tasks
@@ -119,6 +120,11 @@ def look() -> None:
     status_tasks.look()
 
 
+def store_images() -> int:
+    """Move spooled images into the storage, as Celery does."""
+    return keeping.store_due()
+
+
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
@@ -133,6 +139,7 @@ VERBS: dict[str, Callable[..., Any]] = {
         reconcile,
         reconcile_command,
         look,
+        store_images,
     )
 }
 

@@ -14,6 +14,8 @@ from accounts.models import ApiKey, Membership, Organization, Role, User
 from billing import ledger
 from billing.models import UsageRecord
 from billing.usage import first_id_at
+from gallery.models import Image
+from gallery.tests import kit as gallery_kit
 from status import incidents
 from status.models import Incident
 
@@ -82,6 +84,11 @@ def request_of(key: ApiKey, at: datetime | None = None, **fields: Any) -> UsageR
         key=key,
         **values | fields,
     )
+
+
+def image(organization: Organization, **fields: Any) -> Image:
+    """A spooled image."""
+    return gallery_kit.kept(organization, is_stored=False, **fields)
 
 
 def incident() -> Incident:

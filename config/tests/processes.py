@@ -245,6 +245,7 @@ class Installation:
             "LOG_LEVEL": "info",
             "STATUS_CALM_S": "1",
             "STATIC_ROOT": str(self.home / "static"),
+            "MEDIA_ROOT": str(self.home / "media"),
             "GATEWAY_RETRIES": "0",
             **self.settings,
         }

@@ -43,6 +43,16 @@ TABLE = [
     Row("proxy:landing", dict.fromkeys(PEOPLE, 405), "post"),
     Row("proxy:console", dict.fromkeys(PEOPLE, 302)),
     Row("proxy:overview", MEMBERS),
+    Row("gallery:gallery", EVERYBODY),
+    Row("gallery:detail", EVERYBODY),
+    Row("gallery:report", EVERYBODY),
+    Row("gallery:report", EVERYBODY, "post", {"reason": "bad"}),
+    Row("gallery:report", dict.fromkeys(PEOPLE, 422), "post", {"reason": ""}),
+    Row("gallery:file", EVERYBODY),
+    Row("gallery:thumbnail", dict.fromkeys(PEOPLE, 404)),
+    Row("gallery:own-images", MEMBERS),
+    Row("gallery:own-images", _made(KEY_MAKERS, 302), "post", {"action": "public"}),
+    Row("gallery:own-images", _made(ADMINS, 302), "post", {"action": "settings", "settings-visibility": "private"}),
     Row("proxy:models", MEMBERS),
     Row("proxy:models", _made(ADMINS, 302), "post", {"part": "fallback", "fallback-model": ""}),
     Row("proxy:models", _made(ADMINS, 422), "post", {"part": "alias", "name": "x y", "model": "none"}),
@@ -111,6 +121,11 @@ def _address(name: str, cast: Cast) -> str:
         return reverse(name, args=[slug, pages_kit.request_of(pages_kit.key_of(cast.organization)).request_id])
     if name in {"status:confirm", "status:unsubscribe"}:
         return reverse(name, args=["a-token-that-nobody-has"])
+    if name.startswith("gallery:") and name != "gallery:own-images":
+        if name == "gallery:gallery":
+            return reverse(name)
+        image = pages_kit.image(cast.organization, visibility="public")
+        return reverse(name, args=[image.public_id, *(["png"] if name == "gallery:file" else [])])
     if name == "status:badge":
         return reverse(name, args=["api"])
     if name == "status:incident":

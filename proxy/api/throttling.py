@@ -15,12 +15,15 @@ from redis.exceptions import RedisError
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
+from proxy.api.authentication import wire_request
 from proxy.gateway.errors import RateLimited
 from proxy.gateway.limits import PERIOD_US, Allowance
 
 log = structlog.get_logger(__name__)
 
 TIMEOUT_S = 0.25
+# Of an address that uses no key, where a path is open to everybody.
+ANONYMOUS_RPM = 120
 MAX_LOCAL_CELLS = 10_000
 # KEYS: cell. ARGV: requests per minute. Returns: retry in µs (0 or less: it passed), µs until the cell is empty.
 _SCRIPT = """
@@ -34,7 +37,7 @@ if wait > 0 then return {wait, tat - now} end
 redis.call('SET', KEYS[1], string.format('%.0f', new), 'PX', math.ceil((new - now) / 1000))
 return {wait, new - now}
 """
-_local: dict[int, int] = {}
+_local: dict[int | str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,10 @@ class KeyThrottle(BaseThrottle):
     """Counts one request of a key. Raises `RateLimited`; sets `request.allowance` for the answer's headers."""
 
     def allow_request(self, request: Request, view: Any) -> bool:
-        key = request.user.key
-        rpm = settings.DEFAULT_RPM if key.rpm is None else key.rpm
+        who, rpm = _subject(request)
         if not rpm:
             return True
-        wait_us, busy_us = _count(key.id, rpm)
+        wait_us, busy_us = _count(who, rpm)
         if wait_us > 0:
             raise RateLimited(unit="requests", limit=rpm, retry_after_s=max(wait_us, 1000) / 1e6)
         request._request.allowance = Allowance(rpm, 0, busy_us, 0)
@@ -87,7 +89,16 @@ def peek(key_id: int | str, *, rpm: int, tpm: int, tokens: int) -> list[Cell]:
     ]
 
 
-def _count(key_id: int, rpm: int) -> tuple[int, int]:
+def _subject(request: Request) -> tuple[int | str, int]:
+    """Whose cell counts, and its limit: the key's; without one the address's, where a path is open to everybody."""
+    if request.user is None:
+        address = wire_request(request).client_address(settings.ALLAUTH_TRUSTED_PROXY_COUNT)
+        return f"ip{address}", ANONYMOUS_RPM
+    key = request.user.key
+    return key.id, settings.DEFAULT_RPM if key.rpm is None else key.rpm
+
+
+def _count(key_id: int | str, rpm: int) -> tuple[int, int]:
     client = _client(settings.REDIS_URL)
     if client is not None:
         try:
@@ -98,7 +109,7 @@ def _count(key_id: int, rpm: int) -> tuple[int, int]:
     return _count_here(key_id, rpm)
 
 
-def _count_here(key_id: int, rpm: int) -> tuple[int, int]:
+def _count_here(key_id: int | str, rpm: int) -> tuple[int, int]:
     """The same arithmetic in this process, while Redis is away."""
     if len(_local) > MAX_LOCAL_CELLS:
         _local.clear()

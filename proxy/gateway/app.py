@@ -16,6 +16,7 @@ from billing.money import format_credits
 from billing.teller import TellerUnavailable
 from proxy.gateway import ceilings, idempotency, keys, messages, metrics, own, passthrough, responses
 from proxy.gateway.admission import Cashier
+from proxy.gateway.artifacts import VISIBILITIES
 from proxy.gateway.attempts import Deadlines
 from proxy.gateway.concurrency import Concurrency
 from proxy.gateway.endpoints import ENDPOINTS
@@ -400,6 +401,7 @@ class Gateway:
             end_user=(request.headers.get("x-user-id") or job.end_user)[:MAX_LABEL],
             run_id=request.headers.get("x-run-id", "")[:MAX_LABEL],
             own_key=own_key,
+            visibility=_visibility(request, key),
             max_nanos=ceilings.read(request, ceilings.OF_CALL),
             run_max_nanos=ceilings.read(request, ceilings.OF_RUN),
             api_version=_api_version(request),
@@ -411,6 +413,18 @@ def _parsed(endpoint: Endpoint, parsed: dict[str, Any], form: Form | None) -> Jo
         return endpoint.parse_form(parsed, form)
     assert endpoint.parse is not None  # noqa: S101 - an endpoint takes one or the other
     return endpoint.parse(parsed)
+
+
+def _visibility(request: Request, key: Key) -> str:
+    """Of the images that the request makes. Raises `UnsupportedValue`."""
+    asked = request.headers.get("x-gallery-visibility")
+    if asked is None or not key.image_visibility:
+        return key.image_visibility
+    if asked not in VISIBILITIES:
+        raise UnsupportedValue(
+            f"'x-gallery-visibility' must be one of {', '.join(sorted(VISIBILITIES))}.", param="x-gallery-visibility"
+        )
+    return asked
 
 
 def _api_version(request: Request) -> str:

@@ -35,7 +35,7 @@ class Exchange:
 
     `provider` is the only one that can serve it; empty: any. `api_version` is what the client asked of it. `max_nanos`
     and `run_max_nanos` are the client's own ceilings for this request and for its run. `own_key` is the upstream key
-    that came with it.
+    that came with it. `visibility` is that of its images in the gallery; empty: they are not kept.
     """
 
     request_id: UUID
@@ -48,6 +48,7 @@ class Exchange:
     end_user: str = ""
     run_id: str = ""
     own_key: str = field(default="", repr=False)
+    visibility: str = ""
     max_nanos: int | None = None
     run_max_nanos: int | None = None
     api_version: str = ""

@@ -5,8 +5,10 @@ sizes count by their area.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import orjson
 
 from billing.pricing import Rate, Usage
 from proxy.gateway import fields, tokens
@@ -14,6 +16,7 @@ from proxy.gateway.errors import InvalidRequest, UnsupportedValue
 from proxy.gateway.forms import Form, typed
 from proxy.gateway.jobs import Job
 from proxy.gateway.snapshots import Route
+from proxy.gateway.sse import Frame
 from proxy.gateway.typed_events import TypedMeter
 
 # A request without a model means the one that the API always meant; an alias leads to its successor.
@@ -147,6 +150,7 @@ class ImageMeter(TypedMeter):
         )
         self._each: int = job.details["each"]
         self._partials = 0
+        self.name: Callable[[dict[str, Any]], bool] | None = None  # puts the image's address into its event
 
     @property
     def is_whole(self) -> bool:
@@ -156,6 +160,11 @@ class ImageMeter(TypedMeter):
         """Those of the images that came, and of the partial ones of an image that did not."""
         super().output_tokens(model)
         return self._ended * self._each + (0 if self._ended else self._partials * _PARTIAL_TOKENS)
+
+    def _told(self, frame: Frame, event: dict[str, Any]) -> bytes:
+        if self.name is None or not self.name(event):
+            return frame.raw
+        return f"event: {event['type']}\n".encode() + b"data: " + orjson.dumps(event) + b"\n\n"
 
     def _note(self, event: Any) -> str:
         if isinstance(event, dict) and str(event.get("type", "")).endswith(".partial_image"):

@@ -5,9 +5,11 @@ the upstream made.
 """
 
 import asyncio
+import functools
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import structlog
 
 from billing.money import format_credits
@@ -15,9 +17,11 @@ from billing.teller import Capture, Settled, StoredResponse
 from billing.usage_counts import NO_UNITS
 from proxy.gateway import metrics
 from proxy.gateway.admission import Cashier
+from proxy.gateway.artifacts import Gallery, ImageStore
 from proxy.gateway.attempts import Attempts, Deadlines, Opened
 from proxy.gateway.errors import GatewayError, Unavailable
 from proxy.gateway.exchange import NOTHING, Ending, Exchange, Measured, capture_of, measure
+from proxy.gateway.images import ImageMeter
 from proxy.gateway.keys import Keyring
 from proxy.gateway.meters import EVENTS
 from proxy.gateway.owned import Objects
@@ -43,6 +47,7 @@ class Relay:
         deadlines: Deadlines,
         objects: Objects,
         sells_credit: bool = True,
+        images: ImageStore | None = None,
     ) -> None:
         self._attempts = attempts
         self._cashier = cashier
@@ -50,6 +55,7 @@ class Relay:
         self._objects = objects
         self._deadlines = deadlines
         self._sells_credit = sells_credit
+        self._gallery = Gallery(images)
 
     async def run(self, exchange: Exchange, sink: Sink, headers: list[tuple[str, str]]) -> None:
         """Answer `exchange` into `sink`. Raises `GatewayError` when nothing was sent yet; then nothing is charged."""
@@ -109,6 +115,12 @@ class Relay:
         if parsed.get("status") == "failed" and exchange.endpoint.keeps:
             ending = Ending("upstream_error", 200, "response_failed")
         capture = capture_of(exchange, ending, measured)
+        batch = self._gallery.begin(exchange)
+        data = parsed.get("data")
+        items = [item for item in data if isinstance(item, dict)] if isinstance(data, list) else []
+        named = [self._gallery.name(batch, item) for item in items] if batch is not None else []
+        if any(named):
+            body = orjson.dumps(parsed)
         render = exchange.endpoint.render
         rendered = render(exchange.job, parsed) if render is not None else None
         if rendered is not None:
@@ -122,6 +134,7 @@ class Relay:
             capture = replace(capture, response=StoredResponse(200, list(headers), body))
         settled = await self.settle(exchange, capture)
         await self._keep(exchange, _text(parsed.get("id")), parsed.get("store"))
+        await self._gallery.keep(batch, capture.cost)
         if self._sells_credit:
             headers.append(("x-credits-remaining", format_credits(settled.available)))
         await sink.whole(200, headers, body)
@@ -130,6 +143,9 @@ class Relay:
 
     async def _stream(self, exchange: Exchange, opened: Opened, sink: Sink, headers: list[tuple[str, str]]) -> None:
         meter = exchange.endpoint.meter(exchange.job)
+        batch = self._gallery.begin(exchange)
+        if batch is not None and isinstance(meter, ImageMeter):
+            meter.name = functools.partial(self._gallery.name, batch)
         pump = StreamPump(exchange, meter, sink, cashier=self._cashier, deadlines=self._deadlines)
         headers += [
             ("content-type", meter.media_type),
@@ -151,6 +167,7 @@ class Relay:
             capture = replace(capture, response=sink.stored(headers, last))
         settled = await self.settle(exchange, capture)
         await self._keep(exchange, meter.object_id, None)
+        await self._gallery.keep(batch, capture.cost)
         if last is None:
             return
         if meter.media_type == EVENTS:

@@ -30,6 +30,7 @@ class Key:
     is_active: bool = True
     aliases: Mapping[str, str] = field(default_factory=dict)  # its own names for models
     fallback_model: str = ""
+    image_visibility: str = ""  # of its images in the gallery; empty: they are not kept
     upstream_keys: Mapping[str, str] = field(default_factory=dict, repr=False)  # its own, by provider
 
 

@@ -135,7 +135,7 @@ class TypedMeter:
         if kind not in self._ends:
             return before + frame.raw
         self._end(event, kind)
-        self._held = self._scrubbed(frame, event) if self.is_failed else frame.raw
+        self._held = self._scrubbed(frame, event) if self.is_failed else self._told(frame, event)
         return before
 
     def _end(self, event: dict[str, Any], kind: str) -> None:
@@ -153,6 +153,10 @@ class TypedMeter:
             self.delivered[self._unit] = self._ended
         if self._count_delivered is not None:
             self.delivered.update(self._count_delivered(told))
+
+    def _told(self, frame: Frame, event: dict[str, Any]) -> bytes:
+        """The event that ends an answer, as the client gets it."""
+        return frame.raw
 
     def _scrubbed(self, frame: Frame, event: dict[str, Any]) -> bytes:
         """A failure's own words, without the upstream's secrets."""

@@ -12,6 +12,7 @@ from billing.pricing import Prices, Rate
 from billing.teller import Capture, Claim, Granted, HoldRequest, Refused, Settled, TellerUnavailable
 from proxy.gateway.admission import Cashier
 from proxy.gateway.app import Gateway, Options
+from proxy.gateway.artifacts import ImageStore
 from proxy.gateway.attempts import Attempts, Deadlines
 from proxy.gateway.concurrency import Concurrency
 from proxy.gateway.limits import Limiter
@@ -231,6 +232,7 @@ class Kit:
         balance: int = 10**12,
         deadlines: Deadlines | None = None,
         passthrough_paths: tuple[str, ...] = (),
+        images: ImageStore | None = None,
         **options: Any,
     ) -> None:
         deadlines = deadlines or Deadlines()
@@ -247,7 +249,12 @@ class Kit:
             concurrency=Concurrency(None),
             cashier=cashier,
             relay=Relay(
-                attempts=attempts, cashier=cashier, keyring=self.keyring, deadlines=deadlines, objects=self.objects
+                attempts=attempts,
+                cashier=cashier,
+                keyring=self.keyring,
+                deadlines=deadlines,
+                objects=self.objects,
+                images=images,
             ),
             keeper=Keeper(objects=self.objects, client=self.client, timeout_s=deadlines.first_byte_s),
             passthrough=Passthrough(
