@@ -3,14 +3,11 @@
 from datetime import timedelta
 from unittest import mock
 
-import boto3
 import pytest
 from django.core.files.storage import FileSystemStorage
 from django.utils import timezone
-from moto.server import ThreadedMotoServer
 
 from accounts.models import AuditEntry
-from config.environment import object_storage
 from gallery import keeping
 from gallery.models import GallerySettings, Image, Orphan, SpooledImage
 from gallery.tests import kit
@@ -111,29 +108,3 @@ def test_what_is_older_than_its_organization_keeps_it_goes(organization):
     GallerySettings.objects.create(organization=organization, retention_days=30)
     assert keeping.expire() == 1
     assert list(Image.objects.all()) == [new]
-
-
-def test_s3_and_r2(organization, settings):
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    try:
-        client = boto3.client(
-            "s3", endpoint_url=endpoint, aws_access_key_id="a", aws_secret_access_key="b", region_name="us-east-1"
-        )
-        client.create_bucket(Bucket="images")
-        wanted = object_storage(bucket="images", endpoint=endpoint, access_key="a", secret_key="b")
-        settings.STORAGES = {**settings.STORAGES, "default": wanted}
-        image = kit.kept(organization)
-        assert keeping.read(image) == kit.picture()
-        stored = client.list_objects_v2(Bucket="images")["Contents"]
-        assert {item["Key"] for item in stored} == {image.name, image.thumbnail}
-        head = client.head_object(Bucket="images", Key=image.name)
-        assert (head["ContentType"], head["CacheControl"]) == ("image/png", "public, max-age=31536000, immutable")
-        Orphan.objects.create(name=image.name)
-        assert keeping.sweep() == 1
-        assert "Contents" in client.list_objects_v2(Bucket="images")
-        assert len(client.list_objects_v2(Bucket="images")["Contents"]) == 1
-    finally:
-        server.stop()
