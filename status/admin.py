@@ -120,10 +120,10 @@ class MaintenanceAdmin(admin.ModelAdmin):
 
 @admin.register(Subscriber)
 class SubscriberAdmin(admin.ModelAdmin):
-    list_display = ("email", "asked_at", "confirmed_at")
+    list_display = ("email", "url", "asked_at", "confirmed_at")
     list_filter = ("confirmed_at",)
-    search_fields = ("email",)
-    readonly_fields = ("email", "asked_at", "confirmed_at")
+    search_fields = ("email", "url")
+    readonly_fields = ("email", "url", "asked_at", "confirmed_at")
     show_full_result_count = False
 
     def has_add_permission(self, request: HttpRequest) -> bool:

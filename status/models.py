@@ -1,6 +1,7 @@
 """Services, what was seen of them, incidents, maintenance and who wants to hear of it."""
 
 import secrets
+import uuid
 from datetime import timedelta
 
 from django.conf import settings
@@ -195,26 +196,33 @@ class Maintenance(models.Model):
 
 
 class Subscriber(models.Model):
-    """An email address that wants to hear of incidents; only once its owner has confirmed it."""
+    """Somebody who wants to hear of incidents by mail, or (`url`) at a server; only once the address is confirmed."""
 
-    email = models.EmailField(unique=True)
+    email = models.EmailField()
+    url = models.URLField(max_length=500, blank=True, default="")
+    secret_encrypted = models.TextField(blank=True, default="", editable=False)
     token = models.CharField(max_length=43, unique=True, default=new_token, editable=False)
     asked_at = models.DateTimeField(default=timezone.now)
     confirmed_at = models.DateTimeField(null=True, blank=True)
 
     CONFIRM_WITHIN = timedelta(days=2)
 
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["email", "url"], name="subscriber_once")]
+
     def __str__(self) -> str:
         return self.email
 
 
 class Notice(models.Model):
-    """One email to send to one subscriber: an outbox, so that no update is sent twice or lost to a restart."""
+    """One message to send to one subscriber: an outbox, so that no update is sent twice or lost to a restart."""
 
     subscriber = models.ForeignKey(Subscriber, models.CASCADE, related_name="notices")
     update = models.ForeignKey(IncidentUpdate, models.CASCADE, null=True, blank=True, related_name="notices")
     maintenance = models.ForeignKey(Maintenance, models.CASCADE, null=True, blank=True, related_name="notices")
+    public_id = models.UUIDField(default=uuid.uuid4, editable=False)
     sent_at = models.DateTimeField(null=True, blank=True)
+    next_at = models.DateTimeField(default=timezone.now)
     attempts = models.PositiveSmallIntegerField(default=0)
     created_at = models.DateTimeField(default=timezone.now)
 

@@ -1,7 +1,12 @@
-"""Who hears of incidents by email: asked for, confirmed by the address's owner, ended with one click."""
+"""Who hears of incidents, by mail or at a server: asked for, confirmed by the address's owner, ended with one click."""
 
+import json
+import random
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
+import httpx
 import structlog
 from django.conf import settings
 from django.core.mail import EmailMessage
@@ -10,19 +15,38 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 
-from status.models import Notice, Subscriber
+from accounts import outgoing, secrets, signing
+from status.models import Incident, Notice, Subscriber
 
 log = structlog.get_logger(__name__)
 
+FIRST_RETRY = timedelta(seconds=15)
 ASK_AGAIN_AFTER = timedelta(minutes=10)
 MAX_ATTEMPTS = 8
 BATCH = 100
 
 
-def subscribe(email: str) -> None:
-    """Ask the owner of `email` to confirm. Says nothing of whether the address is known; may run twice."""
+class Undelivered(Exception):
+    """A server answered with another status than 2xx."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """A confirmed subscription: its server, if it has one, and that server's secret, shown once."""
+
+    url: str
+    secret: str = field(repr=False)
+
+
+def subscribe(email: str, url: str = "") -> None:
+    """Ask the owner of `email` to confirm. Says nothing of whether the address is known; may run twice.
+
+    With a `url` updates go there, signed, in place of mail. Raises `outgoing.ForbiddenAddress`.
+    """
+    if url:
+        outgoing.check_url(url)
     email = email.lower()
-    subscriber, is_new = Subscriber.objects.get_or_create(email=email)
+    subscriber, is_new = Subscriber.objects.get_or_create(email=email, url=url)
     if subscriber.confirmed_at is not None:
         return
     now = timezone.now()
@@ -31,7 +55,7 @@ def subscribe(email: str) -> None:
             return
         subscriber.asked_at = now
         subscriber.save(update_fields=["asked_at"])
-    context = {"site_name": settings.SITE_NAME, "url": _url("status:confirm", subscriber)}
+    context = {"site_name": settings.SITE_NAME, "url": _url("status:confirm", subscriber), "server": url}
     EmailMessage(
         f"Confirm: news of incidents at {settings.SITE_NAME}",
         render_to_string("status/email/confirm.txt", context),
@@ -39,17 +63,21 @@ def subscribe(email: str) -> None:
     ).send()
 
 
-def confirm(token: str) -> bool:
-    """Whether the token confirms a subscription, or has before; an old question is answered no."""
+def confirm(token: str) -> Confirmed | None:
+    """Confirm a subscription; None for a token that nobody has, or an old question. Of a server the secret, once."""
     subscriber = Subscriber.objects.filter(token=token).first()
     if subscriber is None:
-        return False
+        return None
+    secret = ""
     if subscriber.confirmed_at is None:
         if timezone.now() - subscriber.asked_at > Subscriber.CONFIRM_WITHIN:
-            return False
+            return None
         subscriber.confirmed_at = timezone.now()
-        subscriber.save(update_fields=["confirmed_at"])
-    return True
+        if subscriber.url:
+            secret = signing.new_secret()
+            subscriber.secret_encrypted = secrets.encrypt(secret)
+        subscriber.save(update_fields=["confirmed_at", "secret_encrypted"])
+    return Confirmed(subscriber.url, secret)
 
 
 def unsubscribe(token: str) -> bool:
@@ -65,19 +93,21 @@ def send_due() -> int:
             notice = (
                 Notice.objects.select_for_update(skip_locked=True, of=("self",))
                 .select_related("subscriber", "update__incident", "maintenance")
-                .filter(sent_at=None, attempts__lt=MAX_ATTEMPTS)
-                .order_by("attempts", "created_at")
+                .filter(sent_at=None, attempts__lt=MAX_ATTEMPTS, next_at__lte=timezone.now())
+                .order_by("next_at", "pk")
                 .first()
             )
             if notice is None:
                 return sent
             notice.attempts += 1
             try:
-                _message(notice).send()
-            except OSError as error:  # SMTP errors are OSErrors
+                _deliver(notice)
+            # SMTP errors are OSErrors.
+            except (OSError, httpx.HTTPError, outgoing.ForbiddenAddress, Undelivered) as error:
                 log.warning("status_notice_not_sent", notice=notice.pk, error=type(error).__name__)
-                notice.save(update_fields=["attempts"])
-                return sent
+                notice.next_at = timezone.now() + FIRST_RETRY * 4 ** (notice.attempts - 1) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+                notice.save(update_fields=["attempts", "next_at"])
+                continue
             notice.sent_at = timezone.now()
             notice.save(update_fields=["attempts", "sent_at"])
             sent += 1
@@ -90,6 +120,43 @@ def forget() -> int:
     old = Notice.objects.filter(created_at__lt=now - timedelta(days=30)).delete()[0]
     unanswered = Subscriber.objects.filter(confirmed_at=None, asked_at__lt=now - Subscriber.CONFIRM_WITHIN)
     return old + unanswered.delete()[0]
+
+
+def _deliver(notice: Notice) -> None:
+    """By mail, or to the subscriber's server. Raises what goes wrong."""
+    if not notice.subscriber.url:
+        _message(notice).send()
+        return
+    body = json.dumps(_event(notice)).encode()
+    secret = secrets.decrypt(notice.subscriber.secret_encrypted)
+    headers = signing.headers_of(f"msg_{notice.public_id.hex}", body, secret)
+    status, _ = outgoing.post(notice.subscriber.url, body=body, headers={"content-type": "application/json", **headers})
+    if not 200 <= status < 300:
+        raise Undelivered(status)
+
+
+def _event(notice: Notice) -> dict[str, Any]:
+    if notice.update is not None:
+        incident = notice.update.incident
+        kind = "incident.resolved" if notice.update.status == Incident.Status.RESOLVED else "incident.updated"
+        data: dict[str, Any] = {
+            "incident": incident.public_id,
+            "title": incident.title,
+            "status": notice.update.status,
+            "severity": incident.severity,
+            "update": notice.update.body,
+            "url": settings.SITE_URL + reverse("status:incident", args=[incident.public_id]),
+        }
+        return {"type": kind, "timestamp": notice.update.at.isoformat(), "data": data}
+    assert notice.maintenance is not None  # noqa: S101 - one of the two
+    work = notice.maintenance
+    data = {
+        "title": work.title,
+        "body": work.body,
+        "starts_at": work.starts_at.isoformat(),
+        "ends_at": work.ends_at.isoformat(),
+    }
+    return {"type": "maintenance.announced", "timestamp": notice.created_at.isoformat(), "data": data}
 
 
 def _message(notice: Notice) -> EmailMessage:

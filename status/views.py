@@ -14,6 +14,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods
 
+from accounts import outgoing
 from status import feeds, snapshot, subscriptions
 from status.models import Incident
 from status.states import State
@@ -30,6 +31,22 @@ _streams: set[object] = set()
 
 class SubscribeForm(forms.Form):
     email = forms.EmailField(max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "email"}))
+    url = forms.URLField(
+        label="Your server's address",
+        required=False,
+        max_length=500,
+        assume_scheme="https",
+        help_text="Empty: by mail. Else updates are sent there as signed webhooks, and mail only confirms it.",
+    )
+
+    def clean_url(self) -> str:
+        url: str = self.cleaned_data["url"]
+        if url:
+            try:
+                outgoing.check_url(url)
+            except outgoing.ForbiddenAddress as error:
+                raise forms.ValidationError(str(error)) from None
+        return url
 
 
 @require_GET
@@ -150,7 +167,7 @@ def _fingerprint(shown: dict[str, Any]) -> tuple[Any, ...]:
 def subscribe(request: HttpRequest) -> HttpResponse:
     form = SubscribeForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        subscriptions.subscribe(form.cleaned_data["email"])
+        subscriptions.subscribe(form.cleaned_data["email"], form.cleaned_data["url"])
         return render(request, "status/subscribed.html", {"email": form.cleaned_data["email"]})
     status = 422 if request.method == "POST" else 200
     return render(request, "status/subscribe.html", {"form": form}, status=status)
@@ -162,9 +179,10 @@ def confirm(request: HttpRequest, token: str) -> HttpResponse:
     """A page with one button: mail scanners follow links, people press buttons."""
     if request.method == "GET":
         return render(request, "status/confirm.html")
-    if not subscriptions.confirm(token):
+    confirmed = subscriptions.confirm(token)
+    if confirmed is None:
         return render(request, "status/confirm_failed.html", status=410)
-    return render(request, "status/confirmed.html")
+    return render(request, "status/confirmed.html", {"confirmed": confirmed})
 
 
 @csrf_exempt  # the mail program's one-click request has no cookie (RFC 8058); the token is the proof

@@ -24,8 +24,8 @@ def test_an_incident_opens_and_ends_by_itself(site: Installation, web: Service, 
     site.clerk.model(name="watched", base_url=upstream.base_url, upstream_name="m", prices=prices)
     customer = site.clerk.organization(name="watched", credit_nanos=10**9)
     site.query(
-        "INSERT INTO status_subscriber (email, token, asked_at, confirmed_at) "
-        "VALUES ('ada@example.com', 'token', now(), now())"
+        "INSERT INTO status_subscriber (email, url, secret_encrypted, token, asked_at, confirmed_at) "
+        "VALUES ('ada@example.com', '', '', 'token', now(), now())"
     )
 
     def call(prompt: str) -> int:

@@ -1,10 +1,12 @@
 """Incidents that open, change and end by themselves, on a clock that the test turns."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.core import mail
 
+from accounts import outgoing, signing
 from accounts.models import User
 from status import incidents, snapshot, subscriptions, traffic, watch
 from status.models import Check, Incident, Maintenance, Notice, Service, ServiceDay, Subscriber, TrafficSample
@@ -163,6 +165,41 @@ def test_subscribers_hear_of_each_update_once_after_they_confirmed(clock, servic
     assert subscriptions.unsubscribe(ada.token)
     incidents.resolve(incident=the_incident(), body="Over.")
     assert subscriptions.send_due() == 0
+
+
+def test_servers_hear_by_signed_webhooks_and_are_tried_again(monkeypatch):
+    with pytest.raises(outgoing.ForbiddenAddress):
+        subscriptions.subscribe("ada@example.com", "http://hooks.example/")
+    subscriptions.subscribe("ada@example.com", "https://hooks.example/x")
+    assert "at the server https://hooks.example/x" in mail.outbox[0].body
+    server = Subscriber.objects.get()
+    confirmed = subscriptions.confirm(server.token)
+    assert confirmed.secret.startswith("whsec_")
+    assert subscriptions.confirm(server.token).secret == ""  # shown once
+    calls, answers = [], [500, 200]
+
+    def post(url, *, body, headers):
+        calls.append((url, json.loads(body), headers, body))
+        return answers.pop(0), b""
+
+    monkeypatch.setattr(outgoing, "post", post)
+    made = incidents.announce(title="A", body="It burns.", severity="high", services=[], by=None)
+    assert subscriptions.send_due() == 0
+    assert subscriptions.send_due() == 0  # later
+    Notice.objects.update(next_at=datetime.now(UTC))
+    assert subscriptions.send_due() == 1
+    url, told, headers, body = calls[1]
+    assert (url, told["type"], told["data"]["update"]) == ("https://hooks.example/x", "incident.updated", "It burns.")
+    at = int(headers["webhook-timestamp"])
+    assert headers | {"content-type": ""} == {
+        **signing.headers_of(headers["webhook-id"], body, confirmed.secret, at=at), "content-type": ""
+    }  # fmt: skip
+    assert calls[0][2]["webhook-id"] == headers["webhook-id"]
+    answers.append(204)
+    incidents.resolve(incident=made, body="Out.")
+    assert subscriptions.send_due() == 1
+    assert calls[-1][1]["type"] == "incident.resolved"
+    assert len(mail.outbox) == 1
 
 
 def test_an_old_question_cannot_be_confirmed():
