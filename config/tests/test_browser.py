@@ -324,6 +324,10 @@ PUBLIC = {
     "signup": "/accounts/signup/",
     "password-reset": "/accounts/password/reset/",
     "not-found": "/no-such-page/",
+    "gallery-none": "/gallery",
+    "status": "/status",
+    "status-history": "/status/history",
+    "status-subscribe": "/status/subscribe",
 }
 ACCOUNT = {
     "email": "/accounts/email/",
@@ -339,6 +343,10 @@ FRESH = {
     "keys-none": "/keys/",
     "key-create": "/keys/create/",
     "requests-none": "/requests/",
+    "images-none": "/images/",
+    "limits": "/limits/",
+    "end-users-none": "/end-users/",
+    "models": "/models/",
 }
 
 
