@@ -10,13 +10,17 @@ from proxy.api.urls import urlpatterns
 
 def test_every_address_of_the_management_api_is_sent_to_django() -> None:
     served = {str(pattern.pattern).partition("/")[0] for pattern in urlpatterns} - {"^.*$"}
-    assert served == asgi.MANAGED
+    assert served == {*asgi.MANAGED, "images"}
 
 
 @pytest.mark.parametrize(
     ("path", "is_managed"),
     [
         ("/v1/key", True),
+        ("/v1/images", True),
+        ("/v1/images/0198c0de-0000-7000-8000-000000000000", True),
+        ("/v1/images/generations", False),
+        ("/v1/images/edits", False),
         ("/v1/keys", False),
         ("/v1/models/key", False),
         ("/v1/chat/completions", False),
