@@ -1,4 +1,5 @@
-"""The ASGI application: the metered `/v1` goes to the gateway, its management API and the pages to Django."""
+"""The ASGI application: the metered `/v1` goes to the gateway, its management API and the pages to Django, WebSockets
+through Channels' router."""
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,6 +15,7 @@ from django.db import DatabaseError, connection
 django_application = get_asgi_application()
 
 from billing import end_users, ledger  # noqa: E402 - needs Django's apps
+from proxy import sockets  # noqa: E402
 from proxy.api import snapshot  # noqa: E402
 from proxy.runtime import Runtime  # noqa: E402
 
@@ -25,6 +27,7 @@ MANAGED = frozenset({"credits", "key", "quote", "sdk"})
 
 log = structlog.get_logger(__name__)
 runtime = Runtime()
+web_sockets = sockets.application(runtime)
 
 
 async def application(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -40,6 +43,8 @@ async def application(scope: Mapping[str, Any], receive: Receive, send: Send) ->
             await runtime.gateway(scope, receive, send)
         else:
             await django_application(scope, receive, send)
+    elif scope["type"] == "websocket":
+        await web_sockets(scope, receive, send)
     elif scope["type"] == "lifespan":
         await _lifespan(receive, send)
     else:

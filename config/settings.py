@@ -75,6 +75,10 @@ GATEWAY_DRAIN_TIMEOUT_S = env_int("GATEWAY_DRAIN_TIMEOUT_S", 30, minimum=0)
 # Seconds that a request waits for a place at a deployment that is full, and retries once every deployment has failed.
 GATEWAY_QUEUE_TIMEOUT_S = env_int("GATEWAY_QUEUE_TIMEOUT_S", 2)
 GATEWAY_RETRIES = env_int("GATEWAY_RETRIES", 1)
+REALTIME_DEFAULT_MODEL = env("REALTIME_DEFAULT_MODEL", "gpt-realtime-2.1")
+REALTIME_IDLE_TIMEOUT_S = env_int("REALTIME_IDLE_TIMEOUT_S", 900, minimum=1)
+REALTIME_MAX_SESSION_S = env_int("REALTIME_MAX_SESSION_S", 3600, minimum=1)
+REALTIME_MAX_FRAME_BYTES = env_int("REALTIME_MAX_FRAME_BYTES", 16 * 1024 * 1024, minimum=1024)
 # Holds may commit without waiting for the disk: only a hold can be lost then, never a charge.
 HOLDS_WAIT_FOR_DISK = env_bool("HOLDS_WAIT_FOR_DISK")
 
@@ -177,6 +181,7 @@ CELERY_BEAT_SCHEDULE = {
     "reap": {"task": "billing.tasks.reap", "schedule": 30.0, "options": {"expires": 30}},
     "reconcile": {"task": "billing.tasks.reconcile", "schedule": 3600.0, "options": {"expires": 1800}},
     "forget_upstream_objects": {"task": "proxy.tasks.forget_upstream_objects", "schedule": 86_400.0},
+    "tidy_realtime": {"task": "proxy.tasks.tidy_realtime", "schedule": 300.0, "options": {"expires": 300}},
     "tidy": {"task": "billing.tasks.tidy", "schedule": 6 * 3600.0, "options": {"expires": 3600}},
 }
 CELERY_BEAT_SCHEDULE |= {

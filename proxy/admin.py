@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from proxy import (
     incident_admin,  # noqa: F401 - adds its action
     providers,
+    realtime_admin,  # noqa: F401 - registers its own
 )
 from proxy.models import Alias, Deployment, Model, Provider
 

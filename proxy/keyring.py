@@ -44,7 +44,10 @@ class Keyring:
         """See `proxy.gateway.keys.Keyring`."""
         if not key_format.is_well_formed(secret):
             return None
-        digest = key_format.digest_of(secret, self._pepper)
+        return await self.find_digest(key_format.digest_of(secret, self._pepper))
+
+    async def find_digest(self, digest: str) -> Key | None:
+        """See `proxy.gateway.keys.Keyring`."""
         now = time.monotonic()
         cached = self._keys.get(digest)
         if cached is None or now - cached[1] > self._reload_s:

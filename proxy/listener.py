@@ -1,4 +1,4 @@
-"""PostgreSQL's notifications: a key, an organization or the catalogue changed."""
+"""PostgreSQL's notifications: a key, an organization or the catalogue changed, or an end user was blocked."""
 
 import asyncio
 import contextlib
@@ -10,6 +10,7 @@ import structlog
 log = structlog.get_logger(__name__)
 
 KEYS, ORGANIZATIONS, CATALOG = "tuppence_keys", "tuppence_organizations", "tuppence_catalog"
+BLOCKS = "tuppence_blocks"
 RETRY_S = 0.5
 # A quiet connection is proved alive this often: a cut network looks like silence.
 PROBE_S = 10.0
@@ -50,7 +51,7 @@ class Listener:
 
     async def _listen(self) -> None:
         async with await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, connect_timeout=5) as connection:
-            for channel in (KEYS, ORGANIZATIONS, CATALOG):
+            for channel in (KEYS, ORGANIZATIONS, CATALOG, BLOCKS):
                 await connection.execute(f"LISTEN {channel}")
             await self._on_state(True)
             while True:

@@ -5,7 +5,7 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from accounts.models import Organization
+from accounts.models import ApiKey, Organization
 
 # For the first request that a page suggests: cheap, quick, and known to every client.
 FIRST_REQUEST_MODELS = ("gpt-4o-mini", "gpt-fast", "gpt-6-luna")
@@ -231,3 +231,46 @@ class UpstreamObject(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.upstream_id}"
+
+
+class ClientSecret(models.Model):
+    """An ephemeral key for one Realtime session in a browser; of the secret itself only the digest is kept."""
+
+    digest = models.CharField(max_length=64, unique=True)
+    key = models.ForeignKey(ApiKey, models.CASCADE, related_name="client_secrets")
+    model = models.CharField(max_length=200)
+    session = models.JSONField(default=dict)
+    end_user = models.CharField(max_length=256, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.model}, until {self.expires_at}"
+
+
+class RealtimeSession(models.Model):
+    """A Realtime session, for the pages: what it cost is in the books by response. Open while `ended_at` is empty."""
+
+    public_id = models.UUIDField(unique=True, editable=False)
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="realtime_sessions", db_index=False)
+    key = models.ForeignKey(ApiKey, models.SET_NULL, null=True, blank=True, related_name="realtime_sessions")
+    end_user = models.CharField(max_length=256, blank=True)
+    model = models.CharField(max_length=200)
+    deployment = models.CharField(max_length=200, blank=True)
+    responses = models.PositiveIntegerField(default=0)
+    cost_nanos = models.BigIntegerField(default=0)
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+    close_code = models.PositiveSmallIntegerField(null=True, blank=True)
+    close_reason = models.CharField(max_length=100, blank=True)
+
+    class Meta:
+        ordering = ["-started_at"]
+        indexes = [
+            models.Index(fields=["organization", "-started_at"], name="realtime_by_organization"),
+            models.Index(fields=["seen_at"], condition=models.Q(ended_at=None), name="realtime_open"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.public_id}"

@@ -3,31 +3,41 @@
 import asyncio
 import contextlib
 import time
+from uuid import UUID
 
+import orjson
 import redis.asyncio as redis_asyncio
 import structlog
 from asgiref.sync import sync_to_async
+from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import DatabaseError
+from redis.exceptions import RedisError
 
 from billing.teller import Teller
-from proxy import catalog, gallery_store, keyring, upstream_objects
+from proxy import catalog, gallery_store, keyring, live, realtime_sessions, upstream_objects
+from proxy.client_secrets import Secrets
 from proxy.gateway import tokens
+from proxy.gateway.activity import ACTIVITY
 from proxy.gateway.admission import Cashier
 from proxy.gateway.app import Gateway, Options
 from proxy.gateway.attempts import Attempts, Deadlines
 from proxy.gateway.concurrency import Concurrency
-from proxy.gateway.errors import Unavailable
+from proxy.gateway.errors import Unavailable, UserBlocked
 from proxy.gateway.limits import Limiter
 from proxy.gateway.metrics import TellerObserver
 from proxy.gateway.owned import Keeper
 from proxy.gateway.passthrough import Passthrough
 from proxy.gateway.pulse import PULSE
+from proxy.gateway.realtime.door import Door, DoorOptions
+from proxy.gateway.realtime.session import Limits
+from proxy.gateway.realtime.upstream import AiohttpSockets
 from proxy.gateway.relay import Relay
 from proxy.gateway.routing import Router
 from proxy.gateway.snapshots import Catalog
 from proxy.gateway.upstream import AiohttpClient
-from proxy.listener import CATALOG, KEYS, Listener
+from proxy.in_thread import in_thread
+from proxy.listener import BLOCKS, CATALOG, KEYS, Listener
 from status import traffic
 
 log = structlog.get_logger(__name__)
@@ -36,6 +46,9 @@ CATALOG_RELOAD_S = 30.0
 USE_RECORDED_EVERY_S = 10.0
 PULSE_RECORDED_EVERY_S = 5.0
 DRAIN_S = 120.0
+TELL_EVERY_S = 1.0
+SESSIONS_SEEN_EVERY_S = 15.0
+SESSIONS_DRAIN_S = 10.0
 
 
 class Runtime:
@@ -43,9 +56,12 @@ class Runtime:
 
     def __init__(self) -> None:
         self.gateway: Gateway | None = None
+        self.door: Door | None = None
         self._catalog: Catalog | None = None
         self._catalog_stale = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._session_states: dict[int, tuple[int, int]] = {}
+        self._sessions_seen_at = 0.0
 
     async def start(self) -> None:
         tokens.warm_up()
@@ -70,7 +86,12 @@ class Runtime:
             retries=settings.GATEWAY_RETRIES,
         )
         cashier = Cashier(self.teller, site_url=settings.SITE_URL)
-        attempts = Attempts(client=self.client, router=Router(), deadlines=deadlines)
+        router = Router()
+        attempts = Attempts(client=self.client, router=router, deadlines=deadlines)
+        concurrency = Concurrency(redis)
+        client_secrets = Secrets()
+        self.sockets = AiohttpSockets(max_frame_bytes=settings.REALTIME_MAX_FRAME_BYTES)
+        self._watchers = live.Watchers(redis)
         objects = upstream_objects.Objects()
         relay = Relay(
             attempts=attempts,
@@ -89,12 +110,14 @@ class Runtime:
             loop.create_task(self._keep_catalog()),
             loop.create_task(self._record_use()),
             loop.create_task(self._record_pulse()),
+            loop.create_task(self._tell_pages()),
+            loop.create_task(self._obey()),
         ]
         self.gateway = Gateway(
             keyring=self.keyring,
             catalog=self.current_catalog,
             limiter=self.limiter,
-            concurrency=Concurrency(redis),
+            concurrency=concurrency,
             cashier=cashier,
             relay=relay,
             passthrough=Passthrough(
@@ -103,11 +126,13 @@ class Runtime:
                 timeout_s=deadlines.first_byte_s,
                 paths=settings.PASSTHROUGH_PATHS,
             ),
+            client_secrets=client_secrets,
             keeper=Keeper(objects=objects, client=self.client, timeout_s=deadlines.first_byte_s),
             options=Options(
                 site_url=settings.SITE_URL,
                 max_body_bytes=settings.GATEWAY_MAX_BODY_BYTES,
                 max_upload_bytes=settings.GATEWAY_MAX_UPLOAD_BYTES,
+                realtime_model=settings.REALTIME_DEFAULT_MODEL,
                 default_rpm=settings.DEFAULT_RPM,
                 trusted_proxies=settings.ALLAUTH_TRUSTED_PROXY_COUNT,
                 is_self_hosted=settings.IS_SELF_HOSTED,
@@ -116,8 +141,36 @@ class Runtime:
             ),
         )
 
+        self.door = Door(
+            keyring=self.keyring,
+            client_secrets=client_secrets,
+            catalog=self.current_catalog,
+            limiter=self.limiter,
+            concurrency=concurrency,
+            cashier=cashier,
+            settle=relay.settle,
+            router=router,
+            sockets=self.sockets,
+            options=DoorOptions(
+                site_url=settings.SITE_URL,
+                default_model=settings.REALTIME_DEFAULT_MODEL,
+                default_rpm=settings.DEFAULT_RPM,
+                trusted_proxies=settings.ALLAUTH_TRUSTED_PROXY_COUNT,
+                is_self_hosted=settings.IS_SELF_HOSTED,
+                requires_own_key=settings.REQUIRE_OWN_OPENAI_KEY,
+                limits=Limits(
+                    idle_s=settings.REALTIME_IDLE_TIMEOUT_S,
+                    session_s=settings.REALTIME_MAX_SESSION_S,
+                    frame_bytes=settings.REALTIME_MAX_FRAME_BYTES,
+                ),
+            ),
+        )
+
     async def close(self) -> None:
         """Finish what runs, settle it, and close every connection."""
+        if self.door is not None:
+            await self.door.drain(SESSIONS_DRAIN_S)
+            await self._record_sessions()
         if self.gateway is not None:
             await self.gateway.drain(DRAIN_S)
         for task in self._tasks:
@@ -128,6 +181,7 @@ class Runtime:
         await self.listener.close()
         await self.teller.close()
         await self.limiter.close()
+        await self.sockets.close()
         await self.client.close()
 
     def current_catalog(self) -> Catalog:
@@ -187,7 +241,59 @@ class Runtime:
             except DatabaseError as error:
                 log.warning("pulse_not_recorded", error=type(error).__name__)
 
+    async def _tell_pages(self) -> None:
+        """Once a second: write what became of sessions, and let the open pages of whoever was charged look again."""
+        while True:
+            await asyncio.sleep(TELL_EVERY_S)
+            organization_ids = ACTIVITY.take() | await self._record_sessions()
+            if organization_ids:
+                await live.tell(await self._watchers.among(organization_ids))
+
+    async def _record_sessions(self) -> set[int]:
+        """Write the sessions that changed; the ids of their organizations."""
+        if self.door is None:
+            return set()
+        over, self.door.over = self.door.over, []
+        now = time.monotonic()
+        is_due = now - self._sessions_seen_at > SESSIONS_SEEN_EVERY_S
+        states = {id(one): (one.turns.responses, one.turns.cost_nanos) for one in self.door.sessions.values()}
+        changed = [
+            one for one in self.door.sessions.values() if is_due or self._session_states.get(id(one)) != states[id(one)]
+        ]
+        if not over and not changed:
+            return set()
+        try:
+            await in_thread(lambda: realtime_sessions.record([*over, *changed]))
+        except DatabaseError as error:
+            self.door.over += over
+            log.warning("sessions_not_recorded", error=type(error).__name__)
+            return set()
+        self._session_states = states
+        if is_due:
+            self._sessions_seen_at = now
+        return {one.ticket.key.organization_id for one in [*over, *changed]}
+
+    async def _obey(self) -> None:
+        """Hear from the channel layer which sessions people end."""
+        layer = get_channel_layer()
+        while True:
+            try:
+                channel = await layer.new_channel("realtime")
+                await layer.group_add(realtime_sessions.CONTROL_GROUP, channel)
+                while True:
+                    message = await layer.receive(channel)
+                    if self.door is not None:
+                        self.door.end(UUID(message["session"]), message["reason"])
+            except (RedisError, OSError, TimeoutError) as error:
+                log.warning("channel_layer_lost", error=type(error).__name__)
+                await asyncio.sleep(1.0)
+
     async def _on_change(self, channel: str, payload: str) -> None:
+        if channel == BLOCKS:
+            block = orjson.loads(payload)
+            if self.door is not None:
+                self.door.end_those_of(block["organization_id"], block["end_user"], UserBlocked(block["reason"]))
+            return
         if channel == CATALOG:
             self._catalog_stale.set()
             return

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from proxy import outlook, upstream_objects
+from proxy import client_secrets, outlook, realtime_sessions, upstream_objects
 
 
 @shared_task
@@ -15,3 +15,10 @@ def forget_upstream_objects() -> None:
 def keep_services() -> None:
     """Let the status page have a service for each provider."""
     outlook.keep_services()
+
+
+@shared_task
+def tidy_realtime() -> None:
+    """Close sessions whose process was lost; forget ephemeral keys that have expired."""
+    realtime_sessions.tidy()
+    client_secrets.forget_expired()

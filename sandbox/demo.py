@@ -32,6 +32,7 @@ ENDPOINTS = (
     "/v1/images/generations",
     "/v1/audio/transcriptions",
     "/v1/audio/speech",
+    "/v1/realtime",
 )
 
 

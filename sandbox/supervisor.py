@@ -246,6 +246,8 @@ class Supervisor:
             "uvloop",
             "--http",
             "httptools",
+            "--ws",
+            "websockets-sansio",
             "--no-access-log",
             "--no-server-header",
             "--no-proxy-headers",

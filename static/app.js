@@ -125,7 +125,7 @@
 
   /* A page in the background does not poll; an answer that is not the part asked for is never put into the page. */
   document.addEventListener("htmx:before:request", (event) => {
-    if (document.hidden && event.detail.ctx.sourceElement.id === "live") event.preventDefault();
+    if (document.hidden && ["live", "rows"].includes(event.detail.ctx.sourceElement.id)) event.preventDefault();
   });
   document.addEventListener("htmx:before:response", (event) => {
     const { response, sourceElement } = event.detail.ctx;
@@ -144,8 +144,20 @@
     if (modal && !modal.open && modal.querySelector("[data-dialog-content]")) modal.showModal();
   });
 
+  /* While a page of an organization is open, it hears over a WebSocket when there is something new to see. */
+  const listen = (path, wait = 1000) => {
+    const socket = new WebSocket(location.origin.replace("http", "ws") + path);
+    socket.addEventListener("open", () => { wait = 1000; });
+    socket.addEventListener("message", () => document.body.dispatchEvent(new Event("live")));
+    socket.addEventListener("close", (event) => {
+      if (event.code !== 4404) setTimeout(listen, wait * (0.5 + Math.random()), path, Math.min(wait * 2, 60000));
+    });
+  };
+
   document.addEventListener("DOMContentLoaded", () => {
     applyTheme();
+    const live = document.querySelector("[data-live]");
+    if (live) listen(live.dataset.live);
     document.getElementById("modal")?.addEventListener("close", () => {
       document.getElementById("modal-body").replaceChildren();
     });

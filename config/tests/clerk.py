@@ -72,6 +72,7 @@ def model(
     rates: dict[str, Any] | None = None,
     kind: str = "openai-compatible",
     api_key: str = "",
+    endpoints: list[str] | None = None,
 ) -> None:
     """A model with one deployment. `prices` are nano-dollars per token, by the names of `Rate`'s components; `rates`
     is the price as the catalogue has it."""
@@ -79,7 +80,7 @@ def model(
     provider = Provider.objects.filter(slug=slug).first() or providers.create(
         slug=slug, kind=kind, base_url=base_url, api_key=api_key, allow_private=True
     )
-    made = Model.objects.create(name=name, owned_by="test")
+    made = Model.objects.create(name=name, owned_by="test", endpoints=endpoints or [])
     per_million = {token: price * PER_MILLION for token, price in (prices or {}).items()}
     price_book.set_price(model=name, rates=rates, **per_million)
     providers.deploy(model=made, provider=provider, upstream_name=upstream_name)

@@ -22,11 +22,13 @@ from proxy.gateway.concurrency import Concurrency
 from proxy.gateway.limits import Limiter
 from proxy.gateway.owned import Keeper
 from proxy.gateway.passthrough import Passthrough
+from proxy.gateway.realtime.door import Door, DoorOptions
+from proxy.gateway.realtime.upstream import AiohttpSockets
 from proxy.gateway.relay import Relay
 from proxy.gateway.routing import Router
 from proxy.gateway.snapshots import Catalog, Deployment, Route
 from proxy.gateway.upstream import AiohttpClient
-from proxy.tests.kit import SECRET, TestKeyring, TestObjects, TestTeller
+from proxy.tests.kit import SECRET, TestKeyring, TestObjects, TestSecrets, TestTeller
 from sandbox.processes import free_port
 from sandbox.provider.app import Provider, server
 
@@ -42,7 +44,16 @@ RATES: dict[str, dict[str, Any]] = {
     "whisper-1": {"units": {"minute": "0.006"}},
     "tts-1": {"units": {"million_characters": "15"}},
     "gpt-4o-mini-tts": {"input": "0.6", "audio_output": "12"},
+    "gpt-realtime-2.1": {
+        "input": "4",
+        "cached_input": "0.4",
+        "output": "24",
+        "audio_input": "32",
+        "cached_audio_input": "0.5",
+        "audio_output": "64",
+    },
 }
+ENDPOINTS = {"gpt-realtime-2.1": frozenset({"/v1/realtime"})}
 
 
 @dataclass
@@ -53,6 +64,8 @@ class Surface:
     url: str
     teller: TestTeller
     provider: Provider
+    keyring: TestKeyring
+    door: Door
 
     def capture(self) -> Capture:
         """The last request's; no hold is left."""
@@ -67,15 +80,19 @@ def running(*, discards: bool = False, upstream_url: str = "") -> Iterator[Surfa
     """
     provider, upstream_port = Provider(PROVIDER_KEY), free_port()
     discarding = uvicorn.Config(_discard, port=upstream_port, log_level="critical", ws="none", lifespan="off")
-    with _serving(uvicorn.Server(discarding) if discards else server(provider, upstream_port)):
+    upstream = uvicorn.Server(discarding) if discards else server(provider, upstream_port)
+    with _serving(upstream):
         teller = TestTeller()
         app = _App(teller, _catalog(upstream_url or f"http://127.0.0.1:{upstream_port}/v1"))
-        config = uvicorn.Config(app, port=(port := free_port()), lifespan="on", log_level="critical", ws="none")
+        config = uvicorn.Config(
+            app, port=(port := free_port()), lifespan="on", log_level="critical", ws="websockets-sansio"
+        )
         config.timeout_graceful_shutdown = 2
         with _serving(uvicorn.Server(config)):
             url = f"http://127.0.0.1:{port}/v1"
             with OpenAI(base_url=url, api_key=SECRET, timeout=20, max_retries=0) as sdk:
-                yield Surface(sdk, url, teller, provider)
+                assert app.door is not None
+                yield Surface(sdk, url, teller, provider, app.keyring, app.door)
 
 
 async def _discard(scope: Any, receive: Any, send: Any) -> None:
@@ -94,35 +111,57 @@ class _App:
         self._teller = teller
         self._catalog = catalog
         self._gateway: Gateway | None = None
+        self.door: Door | None = None
+        self.keyring = TestKeyring()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             assert self._gateway is not None
             await self._gateway(scope, receive, send)
             return
+        if scope["type"] == "websocket":
+            assert self.door is not None
+            await self.door(scope, receive, send)
+            return
         await receive()
-        client = self._start()
+        client, sockets = self._start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        await sockets.close()
         await client.close()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def _start(self) -> AiohttpClient:
-        client, objects, deadlines, keyring = AiohttpClient(), TestObjects(), Deadlines(), TestKeyring()
+    def _start(self) -> tuple[AiohttpClient, AiohttpSockets]:
+        client, objects, deadlines, keyring = AiohttpClient(), TestObjects(), Deadlines(), self.keyring
+        sockets, secrets, limiter = AiohttpSockets(max_frame_bytes=2**20), TestSecrets(), Limiter(None)
         cashier = Cashier(self._teller, site_url="https://example.test")
         attempts = Attempts(client=client, router=Router(), deadlines=deadlines)
+        relay = Relay(attempts=attempts, cashier=cashier, keyring=keyring, deadlines=deadlines, objects=objects)
+        self.door = Door(
+            keyring=keyring,
+            client_secrets=secrets,
+            catalog=lambda: self._catalog,
+            limiter=limiter,
+            concurrency=Concurrency(None),
+            cashier=cashier,
+            settle=relay.settle,
+            router=Router(),
+            sockets=sockets,
+            options=DoorOptions(site_url="https://example.test", default_model="gpt-realtime-2.1"),
+        )
         self._gateway = Gateway(
             keyring=keyring,
             catalog=lambda: self._catalog,
-            limiter=Limiter(None),
+            limiter=limiter,
             concurrency=Concurrency(None),
             cashier=cashier,
-            relay=Relay(attempts=attempts, cashier=cashier, keyring=keyring, deadlines=deadlines, objects=objects),
+            relay=relay,
+            client_secrets=secrets,
             keeper=Keeper(objects=objects, client=client, timeout_s=20),
             passthrough=Passthrough(client=client, objects=objects, timeout_s=20),
-            options=Options(site_url="https://example.test"),
+            options=Options(site_url="https://example.test", realtime_model="gpt-realtime-2.1"),
         )
-        return client
+        return client, sockets
 
 
 def _catalog(url: str) -> Catalog:
@@ -132,7 +171,14 @@ def _catalog(url: str) -> Catalog:
             id=number, provider="sandbox", kind="sandbox", base_url=url, upstream_name=name, api_key=PROVIDER_KEY
         )
         rate = parse(name, rates, version=number)
-        routes[name] = Route(model=name, owned_by="us", created=1, rate=rate, deployments=(deployment,))
+        routes[name] = Route(
+            model=name,
+            owned_by="us",
+            created=1,
+            rate=rate,
+            deployments=(deployment,),
+            endpoints=ENDPOINTS.get(name, frozenset()),
+        )
     return Catalog(routes)
 
 

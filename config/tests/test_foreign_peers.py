@@ -155,6 +155,27 @@ def test_a_moderation(aimock: Surface) -> None:
     assert aimock.capture().cost == 0
 
 
+@pytest.mark.filterwarnings("ignore:connect:DeprecationWarning")  # the SDK's way of connecting
+def test_a_realtime_turn_whose_usage_says_nothing_is_counted(aimock: Surface) -> None:
+    with aimock.sdk.realtime.connect(model="gpt-realtime-2.1") as connection:
+        connection.session.update(session={"type": "realtime", "output_modalities": ["text"]})
+        content = [{"type": "input_text", "text": "hello"}]
+        connection.conversation.item.create(item={"type": "message", "role": "user", "content": content})  # type: ignore[arg-type,typeddict-item]
+        connection.response.create()
+        said = ""
+        for event in connection:
+            said += event.delta if event.type == "response.output_text.delta" else ""
+            if event.type == "response.done":
+                break
+    assert said == "Hello from afar"
+    deadline = time.monotonic() + 10
+    while aimock.teller.holds and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (turn,) = [one for one in aimock.teller.captures if one.endpoint == "/v1/realtime" and one.output_tokens]
+    assert (turn.estimated, turn.output_tokens) == (True, 3)
+    assert turn.cost >= 3 * 24_000
+
+
 SCRIPT = """
 import OpenAI, { toFile } from "openai";
 import { readFileSync } from "node:fs";

@@ -39,6 +39,8 @@ from proxy.gateway.limits import Limiter
 from proxy.gateway.owned import RESPONSES, Keeper
 from proxy.gateway.passthrough import Passthrough
 from proxy.gateway.pulse import PULSE
+from proxy.gateway.realtime import secrets
+from proxy.gateway.realtime import upstream as realtime
 from proxy.gateway.relay import Relay
 from proxy.gateway.sinks import Sink
 from proxy.gateway.snapshots import Catalog, Key, Route
@@ -59,6 +61,7 @@ class Options:
     site_url: str
     max_body_bytes: int = 20 * 1024 * 1024
     max_upload_bytes: int = 200 * 1024 * 1024
+    realtime_model: str = ""
     default_rpm: int = 0
     trusted_proxies: int = 0
     is_self_hosted: bool = False
@@ -92,6 +95,7 @@ class Gateway:
         relay: Relay,
         keeper: Keeper,
         passthrough: Passthrough,
+        client_secrets: secrets.ClientSecrets,
         options: Options,
     ) -> None:
         self._keyring = keyring
@@ -102,6 +106,7 @@ class Gateway:
         self._relay = relay
         self._keeper = keeper
         self._passthrough = passthrough
+        self._client_secrets = client_secrets
         self._options = options
         self._running: set[asyncio.Task[None]] = set()
 
@@ -176,6 +181,8 @@ class Gateway:
             await response.whole(200, headers, b"" if request.method == "HEAD" else orjson.dumps(body))
         elif path == messages.COUNT_PATH:
             await self._count(request, response, headers)
+        elif path == secrets.PATH:
+            await self._mint(request, response, headers)
         elif path.startswith(RESPONSES):
             await self._object(request, response, headers)
         else:
@@ -223,6 +230,25 @@ class Gateway:
             raise ModelNotFound(job.model)
         headers.append(("content-type", "application/json"))
         await response.whole(200, headers, orjson.dumps({"input_tokens": job.prompt_tokens}))
+
+    async def _mint(self, request: Request, response: Response, headers: list[tuple[str, str]]) -> None:
+        """An ephemeral key for a browser's Realtime session: ours, so that the session passes through us."""
+        if request.method != "POST":
+            raise MethodNotAllowed(request.method, "POST")
+        key = await keys.authenticate(request, self._keyring)
+        keys.authorize(key, realtime.PATH, "realtime", request, trusted_proxies=self._options.trusted_proxies)
+        rpm = self._options.default_rpm if key.rpm is None else key.rpm
+        headers += (await self._limiter.admit(key.id, rpm=rpm, tpm=0, tokens=0)).headers()
+        parsed, _ = await request.json(limit=self._options.max_body_bytes, timeout_s=BODY_TIMEOUT_S)
+        wanted = secrets.parse(parsed, default_model=self._options.realtime_model)
+        route = self._catalog().find(key.aliases.get(wanted.model, wanted.model))
+        if route is None or realtime.PATH not in route.endpoints:
+            raise ModelNotFound(wanted.model)
+        keys.authorize_model(key, wanted.model, route.model)
+        end_user = request.headers.get("x-user-id", "")[:MAX_LABEL]
+        secret = await self._client_secrets.mint(key.id, wanted, end_user=end_user)
+        headers.append(("content-type", "application/json"))
+        await response.whole(200, headers, orjson.dumps(secrets.answer(secret, wanted)))
 
     async def _object(self, request: Request, response: Response, headers: list[tuple[str, str]]) -> None:
         """An object that an earlier request made: free, and only for those who made it."""

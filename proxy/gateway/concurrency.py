@@ -1,7 +1,7 @@
 """How many requests of a key, and of an organization, run at once: counted in Redis, or per process without it.
 
 A request takes a place before its hold and gives it back when it has ended; a place that a dead worker took is free
-again after `PLACE_S`.
+again after `PLACE_S`, or what it asked for.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ for i, key in ipairs(KEYS) do
 end
 for _, key in ipairs(KEYS) do
   redis.call('ZADD', key, now + ARGV[2], ARGV[1])
-  redis.call('EXPIRE', key, ARGV[2])
+  if redis.call('TTL', key) < tonumber(ARGV[2]) then redis.call('EXPIRE', key, ARGV[2]) end
 end
 return 0
 """
@@ -49,23 +49,28 @@ class Concurrency:
         self._local: Counter[str] = Counter()
 
     @contextlib.asynccontextmanager
-    async def place(self, limits: list[tuple[str, int]], request_id: UUID) -> AsyncIterator[None]:
-        """Run inside with a place in each of `limits`, (who, how many). Raises `TooManyAtOnce`."""
+    async def place(
+        self, limits: list[tuple[str, int]], request_id: UUID, *, seconds: int = PLACE_S
+    ) -> AsyncIterator[None]:
+        """Run inside, for at most `seconds`, with a place in each of `limits`, (who, how many).
+
+        Raises `TooManyAtOnce`.
+        """
         limits = [(who, limit) for who, limit in limits if limit]
         if not limits:
             yield
             return
-        is_shared = await self._enter(limits, request_id)
+        is_shared = await self._enter(limits, request_id, seconds)
         try:
             yield
         finally:
             await asyncio.shield(self._leave(limits, request_id, is_shared=is_shared))
 
-    async def _enter(self, limits: list[tuple[str, int]], request_id: UUID) -> bool:
+    async def _enter(self, limits: list[tuple[str, int]], request_id: UUID, seconds: int) -> bool:
         """Take the places; returns whether Redis keeps them."""
         if self._redis is not None and time.monotonic() >= self._away_until:
             sets = [_set_of(who) for who, _ in limits]
-            arguments = [request_id.hex, PLACE_S, *(limit for _, limit in limits)]
+            arguments = [request_id.hex, seconds, *(limit for _, limit in limits)]
             try:
                 async with asyncio.timeout(REDIS_TIMEOUT_S):
                     full = await self._redis.eval(_ENTER, len(sets), *sets, *arguments)

@@ -15,6 +15,9 @@ class Keyring(Protocol):
     async def find(self, secret: str) -> Key | None:
         """The key with this secret; None if there is none or it is revoked or expired. Raises `Unavailable`."""
 
+    async def find_digest(self, digest: str) -> Key | None:
+        """The same for what only knows the secret's digest."""
+
     def is_revoked(self, key_id: int) -> bool:
         """Whether the key was revoked, or its organization frozen, while requests of it are in flight."""
 

@@ -16,6 +16,7 @@ from billing.money import format_credits
 from billing.teller import Capture, Settled, StoredResponse
 from billing.usage_counts import NO_UNITS
 from proxy.gateway import metrics
+from proxy.gateway.activity import ACTIVITY
 from proxy.gateway.admission import Cashier
 from proxy.gateway.artifacts import Gallery, ImageStore
 from proxy.gateway.attempts import Attempts, Deadlines, Opened
@@ -100,6 +101,7 @@ class Relay:
             cost=capture.cost,
         )
         PULSE.ended(capture)
+        ACTIVITY.add(capture.organization_id)
         if not capture.cost and capture.outcome == "completed" and not exchange.rate.is_free:
             log.error("answer_cost_nothing", request_id=str(capture.request_id), model=capture.model)
         return settled

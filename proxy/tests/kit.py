@@ -18,12 +18,14 @@ from proxy.gateway.concurrency import Concurrency
 from proxy.gateway.limits import Limiter
 from proxy.gateway.owned import Keeper
 from proxy.gateway.passthrough import Passthrough
+from proxy.gateway.realtime.secrets import Bound, Wanted
 from proxy.gateway.relay import Relay
 from proxy.gateway.routing import Router
 from proxy.gateway.snapshots import Catalog, Deployment, Key, Route
 from proxy.gateway.upstream import Disconnected, TimedOut, UpstreamError
 
 SECRET = "sk-tup-test"
+DIGEST = "digest-of-it"
 KEY = Key(id=7, organization_id=3, organization_slug="acme", account_id=5)
 # $1 per million input tokens, $2 per million output tokens: 1,000 and 2,000 nano-dollars a token.
 RATE = Rate("m", 11, Prices(input=1_000_000_000, output=2_000_000_000))
@@ -76,7 +78,8 @@ class TestTeller:
 
     async def capture(self, capture: Capture) -> Settled:
         await asyncio.sleep(0)
-        del self.holds[capture.request_id]
+        assert all(capture.request_id != one.request_id for one in self.captures), "charged twice"
+        self.holds.pop(capture.request_id, None)
         self.captures.append(capture)
         self.balance -= capture.cost
         for name, claim in self.claims.items():
@@ -111,6 +114,9 @@ class TestKeyring:
     async def find(self, secret: str) -> Key | None:
         return self.key if secret == SECRET else None
 
+    async def find_digest(self, digest: str) -> Key | None:
+        return self.key if digest == DIGEST else None
+
     def is_revoked(self, key_id: int) -> bool:
         return self.revoked
 
@@ -135,6 +141,23 @@ class TestObjects:
 
     async def forget(self, *, organization_id: int, kind: str, upstream_id: str) -> None:
         self.owners.pop((organization_id, kind, upstream_id), None)
+
+
+class TestSecrets:
+    """Ephemeral keys in memory."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self.bound: dict[str, Bound] = {}
+
+    async def mint(self, key_id: int, wanted: Wanted, *, end_user: str) -> str:
+        secret = f"ek_{len(self.bound)}"
+        self.bound[secret] = Bound(DIGEST, wanted.model, wanted.session, end_user)
+        return secret
+
+    async def find(self, secret: str) -> Bound | None:
+        return self.bound.get(secret)
 
 
 @dataclass
@@ -256,6 +279,7 @@ class Kit:
                 objects=self.objects,
                 images=images,
             ),
+            client_secrets=TestSecrets(),
             keeper=Keeper(objects=self.objects, client=self.client, timeout_s=deadlines.first_byte_s),
             passthrough=Passthrough(
                 client=self.client, objects=self.objects, timeout_s=deadlines.first_byte_s, paths=passthrough_paths

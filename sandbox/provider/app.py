@@ -15,8 +15,9 @@ from urllib.parse import parse_qs, unquote
 
 from uvicorn import Config, Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from sandbox.provider import answers, images, media, typed
+from sandbox.provider import answers, images, media, realtime, typed
 from sandbox.provider.delivery import Delivery, Gone, Headers, Receive, Send
 from sandbox.provider.directives import BadDirective, Directives, find
 from sandbox.provider.events import Stream, whole
@@ -36,6 +37,8 @@ MODELS = (
     "tts-1",
     "gpt-4o-mini-tts",
     "omni-moderation-latest",
+    "gpt-realtime-2.1",
+    "gpt-realtime-2.1-mini",
 )
 _CODES = {
     400: ("invalid_request_error", "invalid_request"),
@@ -93,9 +96,12 @@ class Provider:
         self._kept: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        headers = dict(scope.get("headers", ()))
+        if scope["type"] == "websocket":
+            await self._talk(scope, headers, receive, send)
+            return
         if scope["type"] != "http":
             return
-        headers = dict(scope["headers"])
         header_text = headers.get(b"x-sandbox", b"").decode("latin-1")
         delivery = Delivery(scope, receive, send, Directives())
         try:
@@ -113,6 +119,18 @@ class Provider:
             pass
         finally:
             await delivery.close()
+
+    async def _talk(self, scope: Mapping[str, Any], headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+        is_known = hmac.compare_digest(headers.get(b"authorization", b""), b"Bearer " + self.key)
+        if not is_known or scope["path"] != "/v1/realtime":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})  # before it was accepted: 403
+            return
+        entry = Entry(f"req_sandbox_{self._prefix}{next(self._numbers):06d}", "GET", scope["path"], time.time())
+        self.journal.append(entry)
+        model = parse_qs(scope["query_string"].decode()).get("model", ["gpt-realtime-2.1"])[0]
+        await realtime.serve(scope, receive, send, model)
+        entry.state = "completed"
 
     # ------------------------------------------------------------ one request
     async def _answer(self, scope: Mapping[str, Any], receive: Receive, delivery: Delivery, header_text: str) -> None:
@@ -380,8 +398,16 @@ class _Protocol(HttpToolsProtocol):
         self.scope["sandbox.transport"] = self.transport  # type: ignore[typeddict-unknown-key]
 
 
+class _SocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's, for the same reason."""
+
+    def handle_connect(self, event: Any) -> None:
+        super().handle_connect(event)
+        self.scope["sandbox.transport"] = self.transport  # type: ignore[typeddict-unknown-key]
+
+
 def server(provider: Provider, port: int, host: str = "127.0.0.1") -> Server:
     """A uvicorn server for `provider`, not yet running."""
-    config = Config(provider, host, port, http=_Protocol, ws="none", lifespan="off", log_level="warning")
+    config = Config(provider, host, port, http=_Protocol, ws=_SocketProtocol, lifespan="off", log_level="warning")
     config.timeout_graceful_shutdown = 2
     return Server(config)

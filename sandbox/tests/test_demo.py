@@ -26,7 +26,7 @@ def catalogue():
     chat, embeddings = ["/v1/chat/completions"], ["/v1/embeddings"]
     Model.objects.create(name="gpt-4o-mini", endpoints=chat)
     Model.objects.create(name="embed", endpoints=embeddings, modality="embedding")
-    Model.objects.create(name="gpt-realtime", endpoints=["/v1/realtime"])
+    Model.objects.create(name="sora", endpoints=["/v1/videos"])
     Model.objects.create(name="hidden", endpoints=chat, is_listed=False)
 
 

@@ -1,0 +1,12 @@
+"""The playground's own API key: what people try in the console is metered, limited and listed like everything else."""
+
+from accounts import audit, keys
+from accounts.models import ApiKey, Organization, User
+
+KEY_NAME = "Playground"
+
+
+def key_of(organization: Organization, *, by: User, origin: audit.Origin | None = None) -> ApiKey:
+    """The organization's playground key, made when it is first needed and again after it was revoked."""
+    found: ApiKey | None = organization.keys.filter(name=KEY_NAME, revoked_at=None, expires_at=None).first()
+    return found or keys.issue(organization=organization, name=KEY_NAME, by=by, origin=origin).key
