@@ -278,7 +278,7 @@ class Runtime:
         layer = get_channel_layer()
         while True:
             try:
-                channel = await layer.new_channel("realtime")
+                channel = await layer.new_channel()
                 await layer.group_add(realtime_sessions.CONTROL_GROUP, channel)
                 while True:
                     message = await layer.receive(channel)

@@ -9,9 +9,7 @@ from proxy.consumers import LiveConsumer
 from proxy.gateway.wire import Receive, Scope, Send
 from proxy.runtime import Runtime
 
-_CONSOLE = AllowedHostsOriginValidator(
-    AuthMiddlewareStack(URLRouter([path("ws/o/<slug:slug>/live", LiveConsumer.as_asgi())]))
-)
+_LIVE = AllowedHostsOriginValidator(AuthMiddlewareStack(LiveConsumer.as_asgi()))
 NO_SUCH_PATH = 4404
 
 
@@ -25,7 +23,7 @@ def application(runtime: Runtime) -> URLRouter:
             return
         await runtime.door(scope, receive, send)
 
-    return URLRouter([path("v1/realtime", realtime), re_path(r"^ws/", _CONSOLE), re_path(r"", _unknown)])
+    return URLRouter([path("v1/realtime", realtime), path("ws/o/<slug:slug>/live", _LIVE), re_path(r"", _unknown)])
 
 
 async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:

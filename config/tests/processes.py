@@ -287,7 +287,8 @@ class Installation:
         """uvicorn with `config.asgi:application`; ready when it answers `/ready`."""
         port = port or free_port()
         argv = [sys.executable, "-m", "uvicorn", "config.asgi:application", "--host", HOST, "--port", str(port)]
-        argv += ["--no-access-log", "--no-proxy-headers", "--log-level", "warning", "--timeout-graceful-shutdown", "5"]
+        argv += ["--ws", "websockets-sansio", "--no-access-log", "--no-proxy-headers", "--log-level", "warning"]
+        argv += ["--timeout-graceful-shutdown", "5"]
         argv += ["--workers", str(workers)] if workers > 1 else []
         environment = {"SITE_URL": f"http://{HOST}:{port}", **environment}
         return self.service("web", argv, is_ready=lambda: answers_http(port, "/ready"), port=port, **environment)

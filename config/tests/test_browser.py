@@ -347,6 +347,8 @@ FRESH = {
     "limits": "/limits/",
     "end-users-none": "/end-users/",
     "models": "/models/",
+    "sessions-none": "/sessions/",
+    "playground-realtime-none": "/playground/realtime/",
 }
 
 

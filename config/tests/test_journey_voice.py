@@ -1,0 +1,122 @@
+"""The Realtime playground in a real browser, with the microphone that Chromium pretends to have; pages that stay live."""
+
+import math
+import os
+import re
+import shutil
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from config.tests.processes import Installation, Service
+from config.tests.test_journey_browser import sign_up
+
+pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("voice")]
+
+KEY = "a-key-of-the-sandbox"
+MICROPHONE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+RATE = 24_000
+PRICES = {"input": 4_000, "output": 24_000, "audio_input": 32_000, "audio_output": 64_000}
+
+
+@pytest.fixture(scope="module")
+def shop(installation: Installation) -> Service:
+    provider = installation.provider(KEY)
+    url, endpoints = f"{provider.url}/v1", ["/v1/realtime"]
+    installation.clerk.model(
+        name="spoken", base_url=url, upstream_name="m", api_key=KEY, prices=PRICES, endpoints=endpoints
+    )
+    return installation.web(DEBUG="1")
+
+
+@pytest.fixture(scope="module")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording of somebody who hums for a second and then is quiet for two."""
+    path = tmp_path_factory.mktemp("voice") / "voice.wav"
+    hum = (int(12_000 * math.sin(at / 30) * math.sin(at / 700)) for at in range(RATE))
+    with wave.open(str(path), "wb") as recording:
+        recording.setparams((1, 2, RATE, 0, "NONE", "NONE"))
+        recording.writeframes(b"".join(sample.to_bytes(2, "little", signed=True) for sample in hum))
+        recording.writeframes(bytes(2 * 2 * RATE))
+    return path
+
+
+@pytest.fixture
+def page(shop: Service, voice: Path) -> Iterator[Page]:
+    found = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+    )
+    if not found:
+        if os.environ.get("REQUIRE_BROWSER") == "1":
+            pytest.fail("REQUIRE_BROWSER=1 and no Chromium on PATH")
+        pytest.skip("no Chromium on PATH")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=found, args=["--no-sandbox", *MICROPHONE, f"--use-file-for-fake-audio-capture={voice}"]
+        )
+        context = browser.new_context(base_url=shop.url, viewport={"width": 1280, "height": 900})
+        context.set_default_timeout(15_000)
+        made = context.new_page()
+        problems: list[str] = []
+        made.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        made.on("pageerror", lambda error: problems.append(str(error)))
+        yield made
+        context.close()
+        browser.close()
+        assert problems == []
+
+
+def _keep_picture(page: Page, name: str) -> None:
+    if directory := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(directory) / f"{name}.png", full_page=True)
+
+
+def test_writing_and_speaking_to_a_model_while_another_page_looks_on(page: Page, site: Installation) -> None:
+    slug = sign_up(page, "voice@example.com")
+    organization = site.query("SELECT id FROM accounts_organization WHERE slug = %s", slug)[0]["id"]
+    site.clerk.grant(organization_id=organization, amount_nanos=10**12)
+    looker = page.context.new_page()
+    looker.goto(f"/o/{slug}/sessions/")
+    expect(looker.get_by_text("No sessions yet")).to_be_visible()
+
+    page.goto(f"/o/{slug}/playground/realtime/")
+    page.get_by_role("button", name="Connect").click()
+    expect(page.locator("#realtime-state")).to_contain_text("Connected")
+    page.get_by_label("Message").fill("[[say=I can hear you]] hello")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#realtime-talk")).to_contain_text("Model: I can hear you")
+    expect(page.locator("#realtime-state")).to_contain_text("Charged")
+    expect(looker.get_by_text("Open now (1)")).to_be_visible(timeout=5_000)
+    expect(looker.get_by_role("row", name=re.compile("spoken"))).to_contain_text("voice@example.com")
+
+    page.get_by_role("button", name="Microphone").click()
+    expect(page.get_by_role("button", name="Microphone")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#realtime-talk")).to_contain_text("(spoken)", timeout=20_000)
+    _keep_picture(page, "playground-realtime-1280-light")
+    _keep_picture(looker, "sessions-1280-light")
+    page.set_viewport_size({"width": 390, "height": 844})
+    _keep_picture(page, "playground-realtime-390-light")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+    looker.get_by_role("link", name=re.compile("End the session")).click()
+    looker.get_by_role("button", name="End session").click()
+    expect(page.locator("#realtime-state")).to_contain_text("Ended by the organization.")
+    expect(looker.get_by_text("session_ended")).to_be_visible(timeout=5_000)
+
+
+def test_the_overview_and_the_log_move_by_themselves(page: Page, site: Installation, shop: Service) -> None:
+    slug = sign_up(page, "live@example.com")
+    organization = site.query("SELECT id FROM accounts_organization WHERE slug = %s", slug)[0]["id"]
+    site.clerk.grant(organization_id=organization, amount_nanos=10**12)
+    page.goto(f"/o/{slug}/requests/")
+    expect(page.get_by_text("No requests yet")).to_be_visible()
+    other = page.context.new_page()
+    other.goto(f"/o/{slug}/playground/realtime/")
+    other.get_by_role("button", name="Connect").click()
+    other.get_by_label("Message").fill("[[say=yes]] hello")
+    other.get_by_role("button", name="Send").click()
+    expect(other.locator("#realtime-state")).to_contain_text("Charged")
+    expect(page.get_by_text("/v1/realtime").first).to_be_visible(timeout=5_000)
