@@ -1,4 +1,4 @@
-"""The Realtime playground in a real browser, with the microphone that Chromium pretends to have; pages that stay live."""
+"""The Realtime playground in a real browser, with the microphone that Chromium pretends to have; live pages."""
 
 import math
 import os
