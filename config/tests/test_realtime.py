@@ -95,7 +95,7 @@ def settled(surface: Surface, charges: int) -> None:
 
 
 def charged(surface: Surface) -> list[Any]:
-    return [one for one in surface.teller.captures if one.outcome != "session_ended"]
+    return [one for one in surface.teller.captures if one.error_code != "session_ended"]
 
 
 # ---------------------------------------------------------------- what it costs

@@ -218,7 +218,7 @@ class Turns:
             exchange = self._without_hold(self._ticket.route, self._ticket.rate)
             exchange.hold_nanos = price(under_way, exchange.rate, "default", 0)
         if under_way is None:
-            capture = capture_of(exchange, Ending("session_ended"), NOTHING)
+            capture = capture_of(exchange, Ending("completed", 200, "session_ended"), NOTHING)
             await self._cashier.teller.capture(capture)
             return
         self._listener.making.clear()
