@@ -4,7 +4,7 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.test import Client
 from django.utils import timezone
@@ -16,6 +16,7 @@ from billing.models import UsageRecord
 from billing.usage import first_id_at
 from gallery.models import Image
 from gallery.tests import kit as gallery_kit
+from proxy.models import Deployment, Model, Provider, RealtimeSession
 from status import incidents
 from status.models import Incident
 
@@ -89,6 +90,21 @@ def request_of(key: ApiKey, at: datetime | None = None, **fields: Any) -> UsageR
 def image(organization: Organization, **fields: Any) -> Image:
     """A spooled image."""
     return gallery_kit.kept(organization, is_stored=False, **fields)
+
+
+def session(organization: Organization) -> RealtimeSession:
+    """A Realtime session that is open."""
+    now = timezone.now()
+    return RealtimeSession.objects.create(
+        public_id=uuid4(), organization=organization, model="spoken", started_at=now, seen_at=now
+    )
+
+
+def speaking_model(name: str) -> None:
+    """A model that speaks Realtime."""
+    provider, _ = Provider.objects.get_or_create(slug="voices", kind="openai-compatible", base_url="https://voices/v1")
+    model, _ = Model.objects.get_or_create(name=name, endpoints=["/v1/realtime"])
+    Deployment.objects.get_or_create(model=model, provider=provider, upstream_name=name)
 
 
 def incident() -> Incident:

@@ -27,7 +27,7 @@ def shop(installation: Installation) -> Service:
     provider = installation.provider(KEY)
     url, endpoints = f"{provider.url}/v1", ["/v1/realtime"]
     installation.clerk.model(
-        name="spoken", base_url=url, upstream_name="m", api_key=KEY, prices=PRICES, endpoints=endpoints
+        name="voiced", base_url=url, upstream_name="m", api_key=KEY, prices=PRICES, endpoints=endpoints
     )
     return installation.web(DEBUG="1")
 
@@ -90,7 +90,7 @@ def test_writing_and_speaking_to_a_model_while_another_page_looks_on(page: Page,
     expect(page.locator("#realtime-talk")).to_contain_text("Model: I can hear you")
     expect(page.locator("#realtime-state")).to_contain_text("Charged")
     expect(looker.get_by_text("Open now (1)")).to_be_visible(timeout=5_000)
-    expect(looker.get_by_role("row", name=re.compile("spoken"))).to_contain_text("voice@example.com")
+    expect(looker.get_by_role("row", name=re.compile("voiced"))).to_contain_text("voice@example.com")
 
     page.get_by_role("button", name="Microphone").click()
     expect(page.get_by_role("button", name="Microphone")).to_have_attribute("aria-pressed", "true")
@@ -99,7 +99,7 @@ def test_writing_and_speaking_to_a_model_while_another_page_looks_on(page: Page,
     _keep_picture(looker, "sessions-1280-light")
     page.set_viewport_size({"width": 390, "height": 844})
     _keep_picture(page, "playground-realtime-390-light")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.wait_for_function("document.documentElement.scrollWidth <= 390")  # the sidebar slides away
 
     looker.get_by_role("link", name=re.compile("End the session")).click()
     looker.get_by_role("button", name="End session").click()

@@ -58,6 +58,11 @@ TABLE = [
     Row("proxy:models", _made(ADMINS, 422), "post", {"part": "alias", "name": "x y", "model": "none"}),
     Row("proxy:upstream-keys", dict.fromkeys(PEOPLE, 404) | {ANONYMOUS: LOGIN}),
     Row("proxy:upstream-key-remove", dict.fromkeys(PEOPLE, 404) | {ANONYMOUS: LOGIN}),
+    Row("proxy:sessions", MEMBERS),
+    Row("proxy:session-end", KEY_MAKERS),
+    Row("proxy:session-end", _made(KEY_MAKERS, 302), "post"),
+    Row("proxy:realtime-playground", KEY_MAKERS),
+    Row("proxy:realtime-secret", KEY_MAKERS, "post", {"model": "spoken"}),
     Row("status:page", EVERYBODY),
     Row("status:json", EVERYBODY),
     Row("status:rss", EVERYBODY),
@@ -113,6 +118,10 @@ def _address(name: str, cast: Cast) -> str:
     slug = cast.organization.slug
     if name in {"accounts:key-revoke", "accounts:key-rotate", "billing:key-budgets"}:
         return reverse(name, args=[slug, pages_kit.key_of(cast.organization).public_id])
+    if name == "proxy:session-end":
+        return reverse(name, args=[slug, pages_kit.session(cast.organization).public_id])
+    if name == "proxy:realtime-secret":
+        pages_kit.speaking_model("spoken")
     if name == "proxy:upstream-key-remove":
         return reverse(name, args=[slug, "openai"])
     if name in {"billing:end-user-budgets", "billing:end-user-unblock"}:
