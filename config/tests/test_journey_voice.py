@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from config.tests.processes import Installation, Service
+from config.tests.processes import Installation, Service, wait_for
 from config.tests.test_journey_browser import sign_up
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("voice")]
@@ -99,7 +99,8 @@ def test_writing_and_speaking_to_a_model_while_another_page_looks_on(page: Page,
     _keep_picture(looker, "sessions-1280-light")
     page.set_viewport_size({"width": 390, "height": 844})
     _keep_picture(page, "playground-realtime-390-light")
-    page.wait_for_function("document.documentElement.scrollWidth <= 390")  # the sidebar slides away
+    width = "document.documentElement.scrollWidth"  # the sidebar slides away first
+    wait_for(lambda: page.evaluate(width) <= 390, timeout_s=5, what="a page that fits a phone")
 
     looker.get_by_role("link", name=re.compile("End the session")).click()
     looker.get_by_role("button", name="End session").click()
