@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models.functions import Now
 from django.http import HttpRequest
 
-from billing import ledger, price_admin  # noqa: F401 - registers the price book
+from billing import ledger, payment_admin, price_admin  # noqa: F401 - they register their own
 from billing.models import (
     Account,
     Budget,

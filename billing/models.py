@@ -87,6 +87,8 @@ class Transfer(models.Model):
         EXPIRY = "expiry"
         ADJUSTMENT = "adjustment"
         MOVE = "move"
+        BONUS = "bonus"
+        PROMOTION = "promotion"
 
     debit = models.ForeignKey(Account, models.PROTECT, related_name="debits")
     credit = models.ForeignKey(Account, models.PROTECT, related_name="credits")
@@ -313,3 +315,13 @@ class UsageRollup(models.Model):
 # Django finds an app's models in its `models` module.
 from billing.budget_models import Budget, BudgetWarning, EndUserBlock, EndUserDefault  # noqa: E402, F401
 from billing.price_models import Price  # noqa: E402, F401
+from billing.purchase_models import (  # noqa: E402, F401
+    BillingProfile,
+    Dispute,
+    Lot,
+    LotUse,
+    Order,
+    Pack,
+    RedeemCode,
+    StripeEvent,
+)

@@ -154,6 +154,40 @@ CHECKS = [
            HAVING count(*) > 0""",
     ),
     Check(
+        "orders",
+        """SELECT o.public_id::text, o.expected, coalesce(sum(CASE WHEN a.kind = 'customer' THEN t.amount
+                                                                WHEN a.id IS NOT NULL THEN -t.amount END), 0)
+           FROM (SELECT public_id, CASE WHEN status = 'paid'
+                     THEN (credits + bonus_credits)::bigint * 10000000 - clawed_nanos ELSE 0 END AS expected
+                 FROM billing_order) o
+           LEFT JOIN billing_transfer t ON t."group" = o.public_id
+           LEFT JOIN billing_account a ON a.id = t.credit_id
+           GROUP BY 1, 2 HAVING coalesce(sum(CASE WHEN a.kind = 'customer' THEN t.amount
+                                                  WHEN a.id IS NOT NULL THEN -t.amount END), 0) <> o.expected
+           UNION ALL
+           SELECT t.idempotency_key, t.amount, 0 FROM billing_transfer t
+           WHERE t.idempotency_key LIKE 'order:%%'
+             AND NOT EXISTS (SELECT FROM billing_order o WHERE o.public_id = t."group")""",
+    ),
+    Check(
+        "lots",
+        """WITH inflow AS (
+               SELECT t.credit_id AS id, sum(t.amount) AS total FROM billing_transfer t
+               WHERE NOT EXISTS (SELECT FROM billing_lot l WHERE l.transfer_id = t.id) GROUP BY 1),
+           outflow AS (
+               SELECT t.debit_id AS id, sum(t.amount) AS total FROM billing_transfer t
+               WHERE NOT EXISTS (SELECT FROM billing_lotuse u WHERE u.transfer_id = t.id) GROUP BY 1),
+           rest AS (SELECT account_id AS id, sum(remaining) AS total FROM billing_lot GROUP BY 1),
+           debt AS (SELECT account_id AS id, sum(amount) AS total FROM billing_lotuse WHERE lot_id IS NULL GROUP BY 1)
+           SELECT a.id, a.posted, f.total FROM billing_account a
+           CROSS JOIN LATERAL (
+               SELECT coalesce((SELECT total FROM rest r WHERE r.id = a.id), 0)
+                    - coalesce((SELECT total FROM debt d WHERE d.id = a.id), 0)
+                    + coalesce((SELECT total FROM inflow i WHERE i.id = a.id), 0)
+                    - coalesce((SELECT total FROM outflow o WHERE o.id = a.id), 0) AS total) f
+           WHERE a.kind = 'customer' AND a.posted <> f.total""",
+    ),
+    Check(
         "dead_letters",
         "SELECT 'unresolved', 0, count(*) FROM billing_deadletter WHERE resolved_at IS NULL HAVING count(*) > 0",
     ),

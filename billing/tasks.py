@@ -4,7 +4,18 @@ import structlog
 from celery import shared_task
 from django.db import connection
 
-from billing import budget_warnings, end_users, ledger, reaper, reconciliation, settlement
+from billing import (
+    budget_warnings,
+    end_users,
+    ledger,
+    lots,
+    low_balance,
+    reaper,
+    reconciliation,
+    settlement,
+    stripe_api,
+    stripe_events,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -21,6 +32,36 @@ def settle() -> None:
 def warn() -> None:
     """Tell of budgets that come to their end."""
     budget_warnings.warn()
+
+
+@shared_task
+def keep_lots() -> None:
+    """Let every account's lots follow its transfers."""
+    lots.sync_all()
+
+
+@shared_task
+def expire_credit() -> None:
+    """Take what is left of credit that has expired."""
+    expired = lots.expire()
+    if expired:
+        log.info("credit_expired", lots=expired)
+
+
+@shared_task
+def sweep_payments() -> None:
+    """Pull from Stripe what webhooks may have lost."""
+    if stripe_api.is_on():
+        try:
+            log.info("payments_swept", objects=stripe_events.sweep())
+        except stripe_api.StripeUnavailable:
+            log.warning("payments_not_swept")
+
+
+@shared_task
+def tell_of_low_balances() -> None:
+    """Tell whoever runs out of credit."""
+    low_balance.tell()
 
 
 @shared_task

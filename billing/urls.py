@@ -1,9 +1,20 @@
 from django.urls import path
 
-from billing import end_user_views, limit_views, views
+from billing import end_user_views, limit_views, payment_views, views
 
 app_name = "billing"
 urlpatterns = [
+    path("pricing", payment_views.pricing, name="pricing"),
+    path("stripe/webhook", payment_views.StripeWebhook.as_view(), name="stripe-webhook"),
+    path("o/<slug:slug>/billing/", payment_views.billing, name="billing"),
+    path("o/<slug:slug>/billing/buy/", payment_views.buy, name="buy"),
+    path("o/<slug:slug>/billing/done/", payment_views.checkout_done, name="checkout-done"),
+    path("o/<slug:slug>/billing/portal/", payment_views.portal, name="portal"),
+    path("o/<slug:slug>/billing/transfers/", payment_views.transfer_list, name="transfers"),
+    path("o/<slug:slug>/billing/statements/<str:month>/", payment_views.statement, name="statement"),
+    path(
+        "o/<slug:slug>/billing/statements/<str:month>.<str:extension>", payment_views.statement, name="statement-file"
+    ),
     path("o/<slug:slug>/requests/", views.request_list, name="request-list"),
     path("o/<slug:slug>/requests/<uuid:request_id>/", views.request_detail, name="request-detail"),
     path("o/<slug:slug>/keys/<uuid:key_id>/budgets/", views.key_budgets, name="key-budgets"),

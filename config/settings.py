@@ -183,6 +183,10 @@ CELERY_BEAT_SCHEDULE = {
     "settle": {"task": "billing.tasks.settle", "schedule": 5.0, "options": {"expires": 5}},
     "warn": {"task": "billing.tasks.warn", "schedule": 60.0, "options": {"expires": 60}},
     "reap": {"task": "billing.tasks.reap", "schedule": 30.0, "options": {"expires": 30}},
+    "lots": {"task": "billing.tasks.keep_lots", "schedule": 60.0, "options": {"expires": 60}},
+    "expire_credit": {"task": "billing.tasks.expire_credit", "schedule": 3600.0, "options": {"expires": 1800}},
+    "sweep_payments": {"task": "billing.tasks.sweep_payments", "schedule": 3600.0, "options": {"expires": 1800}},
+    "low_balances": {"task": "billing.tasks.tell_of_low_balances", "schedule": 60.0, "options": {"expires": 60}},
     "reconcile": {"task": "billing.tasks.reconcile", "schedule": 3600.0, "options": {"expires": 1800}},
     "forget_upstream_objects": {"task": "proxy.tasks.forget_upstream_objects", "schedule": 86_400.0},
     "tidy_realtime": {"task": "proxy.tasks.tidy_realtime", "schedule": 300.0, "options": {"expires": 300}},
@@ -292,6 +296,19 @@ if R2_BUCKET:
         secret_key=env_secret("R2_SECRET_ACCESS_KEY", ""),
     )
 # How long the address of a private image works.
+# ---------------------------------------------------------------- Payments
+STRIPE_SECRET_KEY = env_secret("STRIPE_SECRET_KEY", "")
+STRIPE_PUBLISHABLE_KEY = env("STRIPE_PUBLISHABLE_KEY", "")
+# Several, while one replaces another. Without any, the webhook's address answers 404.
+STRIPE_WEBHOOK_SECRETS = [one.strip() for one in env_secret("STRIPE_WEBHOOK_SECRET", "").split(",") if one.strip()]
+STRIPE_API_BASE = env("STRIPE_API_BASE", "")
+# A form that buys is answered with the way to Stripe: browsers hold that, too, against `form-action`.
+SECURE_CSP["form-action"] += (
+    [STRIPE_API_BASE] if STRIPE_API_BASE else ["https://checkout.stripe.com", "https://billing.stripe.com"]
+)
+if STRIPE_SECRET_KEY and not STRIPE_WEBHOOK_SECRETS:
+    raise SettingError("STRIPE_WEBHOOK_SECRET", "is needed with STRIPE_SECRET_KEY: without it no payment is heard of")
+
 GALLERY_LINK_S = env_int("GALLERY_LINK_S", 7 * 24 * 3600, minimum=60)
 if R2_PUBLIC_URL:
     SECURE_CSP["img-src"].append(R2_PUBLIC_URL)

@@ -94,12 +94,15 @@ class Supervisor:
         self.env = self._environment(kept)
         provider_port = remembered_port(self.directory / "provider.port")
         self.env["SANDBOX_URL"] = f"http://127.0.0.1:{provider_port}/v1"
+        stripe_port = self._prepare_stripe(kept)
         await self._start_postgres()
         await self._start_redis()
         told = self.own | {name: self.env[name] for name in ("DATABASE_URL", "REDIS_URL", "SANDBOX_URL")}
         write_private(self.directory / "env.json", json.dumps(told))
         await self._prepare()
         await self._supervise(self._provider(provider_port))
+        if stripe_port is not None:
+            await self._supervise(self._stripe(stripe_port))
         await self._supervise(self._web())
         await self._supervise(self._celery("worker", "--concurrency=2", "--without-gossip", "--without-mingle"))
         schedule = self.directory / "celerybeat-schedule"
@@ -239,6 +242,31 @@ class Supervisor:
         argv = [PYTHON, "-m", "sandbox.provider", "--port", str(port)]
         return Service("provider", argv, self.env, ROOT, is_ready=_answers("127.0.0.1", port, "/health"))
 
+    def _prepare_stripe(self, kept: dict[str, str]) -> int | None:
+        """Let a simulated Stripe stand in where no key of the real one is given; its port."""
+        if self.env.get("STRIPE_SECRET_KEY") or self.env.get("STRIPE_SECRET_KEY_FILE"):
+            return None
+        port = remembered_port(self.directory / "stripe.port")
+        stripe = {
+            "STRIPE_SECRET_KEY": kept["stripe_key"],
+            "STRIPE_WEBHOOK_SECRET": kept["stripe_secret"],
+            "STRIPE_API_BASE": f"http://127.0.0.1:{port}",
+        }
+        self.own |= stripe
+        self.env |= stripe
+        return port
+
+    def _stripe(self, port: int) -> Service:
+        argv = [PYTHON, "-m", "sandbox.stripe", "--port", str(port), "--base-url", self.env["STRIPE_API_BASE"]]
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        argv += [
+            "--endpoint",
+            f"http://{host}:{self.port}/stripe/webhook",
+            "--state",
+            str(self.directory / "stripe.json"),
+        ]
+        return Service("stripe", argv, self.env, ROOT, is_ready=_answers("127.0.0.1", port, "/health"))
+
     def _web(self) -> Service:
         argv = [PYTHON, "-m", "uvicorn", "config.asgi:application", "--host", self.host, "--port", str(self.port)]
         argv += [
@@ -328,6 +356,8 @@ def _kept_secrets(directory: Path) -> dict[str, str]:
         "secret_key": lambda: secrets.token_urlsafe(48),
         "demo_password": lambda: f"tuppence-{secrets.token_hex(4)}",
         "sandbox_key": lambda: f"sandbox-{secrets.token_urlsafe(24)}",
+        "stripe_key": lambda: f"sk_test_{secrets.token_hex(16)}",
+        "stripe_secret": lambda: f"whsec_{secrets.token_hex(16)}",
     }
     missing = {name: make() for name, make in made.items() if name not in kept}
     if missing:

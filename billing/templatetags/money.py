@@ -79,3 +79,10 @@ def duration(milliseconds: int | None) -> str:
 def _grouped(whole: str) -> str:
     """`intcomma` that keeps the sign of `-0`."""
     return f"-{intcomma(int(whole[1:]))}" if whole.startswith("-") else intcomma(int(whole))
+
+
+@register.filter
+def cents(amount: int, currency: str = "usd") -> str:
+    """A price in cents: `$19.99`, `19.99 EUR`."""
+    text = f"{amount // 100:,}.{amount % 100:02d}"
+    return f"${text}" if currency == "usd" else f"{text} {currency.upper()}"

@@ -1,0 +1,272 @@
+"""What Stripe tells: signed events, and the objects that we fetch. Both end in the same verbs of `billing.purchases`.
+
+An event and what it moves are one transaction, so an event that was answered with 200 is never lost, and one that comes
+again finds itself (docs.stripe.com/webhooks). Nothing here calls Stripe while that transaction is open.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import stripe
+import structlog
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+
+from billing import purchases, stripe_api
+from billing.models import Dispute, Order, StripeEvent
+from billing.purchases import Payment, PaymentMismatch
+
+log = structlog.get_logger(__name__)
+
+TOLERANCE_S = 300
+SWEPT = timedelta(days=4)
+NO_ORDER = "no order of ours"
+CREDITED = "credited"
+
+
+class BadSignature(ValueError):
+    """The event is not from Stripe, or is too old, or from the future."""
+
+
+class WrongMode(ValueError):
+    """A test event for a live installation, or the other way round."""
+
+
+def verify(payload: bytes, header: str) -> dict[str, Any]:
+    """The event, if any of our secrets signed it within five minutes of now. Raises `BadSignature`, `WrongMode`."""
+    for secret in settings.STRIPE_WEBHOOK_SECRETS:
+        try:
+            stripe.WebhookSignature.verify_header(payload.decode(), header, secret, TOLERANCE_S)
+        except (stripe.SignatureVerificationError, UnicodeDecodeError, ValueError):
+            continue
+        break
+    else:
+        raise BadSignature
+    if _signed_at(header) > time.time() + TOLERANCE_S:
+        raise BadSignature
+    try:
+        event = json.loads(payload)
+    except ValueError:
+        raise BadSignature from None
+    if not isinstance(event, dict) or not isinstance(event.get("id"), str):
+        raise BadSignature
+    if bool(event.get("livemode")) is not stripe_api.is_live():
+        raise WrongMode
+    return event
+
+
+def receive(event: dict[str, Any]) -> bool:
+    """Keep a verified event and do what it says, in one transaction; False if it was here before."""
+    kind = str(event.get("type"))[:100]
+    with transaction.atomic():
+        row = StripeEvent(stripe_id=event["id"], type=kind, payload=event)
+        # A delivery of the same event at the same moment waits here, and then finds it.
+        StripeEvent.objects.bulk_create([row], ignore_conflicts=True)
+        kept = StripeEvent.objects.select_for_update().get(stripe_id=event["id"])
+        if kept.outcome:
+            return False
+        _apply(kept)
+        if kept.outcome == CREDITED and kept.order is not None:
+            for parked in _parked(kept.order):
+                _apply(parked)
+    return True
+
+
+def _apply(kept: StripeEvent) -> None:
+    """Do what an event says, and note what came of it."""
+    apply, subject = HANDLERS.get(kept.type), _subject(kept.payload)
+    if apply is None or subject is None:
+        kept.outcome = "not needed"
+    else:
+        _lock_payment(subject)
+        try:
+            with transaction.atomic():
+                kept.order, kept.outcome = apply(subject)
+        except PaymentMismatch as problem:
+            log.error("payment_mismatch", stripe_event=kept.stripe_id, problem=str(problem))
+            kept.outcome = f"mismatch: {problem}"[:200]
+    kept.save(update_fields=["outcome", "order"])
+
+
+def _parked(order: Order) -> list[StripeEvent]:
+    """Refunds and disputes of this order's payment that came before it was known."""
+    order.refresh_from_db()
+    if not order.payment_intent_id:
+        return []
+    rows = StripeEvent.objects.filter(outcome=NO_ORDER, payload__data__object__payment_intent=order.payment_intent_id)
+    return list(rows.order_by("pk"))
+
+
+def _lock_payment(subject: dict[str, Any]) -> None:
+    """One event of a payment at a time: none can pass another that is not committed yet."""
+    payment = subject.get("payment_intent") or subject.get("id")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"stripe.payment:{payment}"])
+
+
+def _subject(event: dict[str, Any]) -> dict[str, Any] | None:
+    data = event.get("data")
+    subject = data.get("object") if isinstance(data, dict) else None
+    return subject if isinstance(subject, dict) else None
+
+
+def pull(order: Order) -> None:
+    """Ask Stripe how an order stands, and do what a lost event would have done. Raises `StripeUnavailable`."""
+    if not order.checkout_session_id:
+        return
+    found = stripe_api.session(order.checkout_session_id)
+    charges = stripe_api.charges_of(order.payment_intent_id) if order.payment_intent_id else []
+    payment = found.get("payment_intent")
+    if isinstance(payment, dict):
+        charge = payment.get("latest_charge")
+        charges = charges or ([charge] if isinstance(charge, dict) else [])
+        found = {**found, "payment_intent": payment.get("id")}
+    _session(found)
+    for charge in charges:
+        _charge(charge, is_current=True)
+
+
+def sweep() -> int:
+    """Pull what webhooks may have lost in four days; returns how many objects. Raises `StripeUnavailable`."""
+    since = timezone.now() - SWEPT
+    looked = 0
+    for found in stripe_api.sessions_since(since):
+        looked += 1
+        _quietly(lambda found=found: _session(found))  # type: ignore[misc]
+    for refund in stripe_api.refunds_since(since):
+        looked += 1
+        order = _order_of_payment(refund.get("payment_intent"))
+        if order is not None:
+            for charge in stripe_api.charges_of(str(order.payment_intent_id)):
+                _quietly(lambda charge=charge: _charge(charge, is_current=True))  # type: ignore[misc]
+    for dispute in stripe_api.disputes_since(since):
+        looked += 1
+        _quietly(lambda dispute=dispute: _dispute(dispute))  # type: ignore[misc]
+    return looked
+
+
+# ---------------------------------------------------------------- one object each
+
+Outcome = tuple[Order | None, str]
+
+
+def _session(found: dict[str, Any]) -> Outcome:
+    """A checkout session: paid, or over."""
+    order = _order(found.get("client_reference_id"))
+    if order is None:
+        return None, NO_ORDER
+    if found.get("mode") != "payment":
+        raise PaymentMismatch(f"order {order.public_id} was no single payment")
+    if found.get("status") == "expired":
+        return order, "expired" if purchases.close(order, Order.Status.EXPIRED) else "over already"
+    if found.get("payment_status") not in {"paid", "no_payment_required"}:
+        return order, "not paid yet"
+    payment = Payment(
+        session_id=str(found.get("id")),
+        payment_intent_id=str(found.get("payment_intent") or ""),
+        subtotal_cents=_cents(found, "amount_subtotal"),
+        paid_cents=_cents(found, "amount_total"),
+        currency=str(found.get("currency")),
+    )
+    return order, CREDITED if purchases.pay(order, payment) else "credited before"
+
+
+def _intent(found: dict[str, Any]) -> Outcome:
+    """A payment: where it is what was ordered, without discounts or taxes, it need not wait for its checkout."""
+    order = _order(_metadata(found).get("order"))
+    if order is None:
+        return None, NO_ORDER
+    received = _cents(found, "amount_received")
+    if found.get("status") != "succeeded" or received != order.amount_cents:
+        return order, "left to its checkout"
+    payment = Payment("", str(found.get("id")), received, received, str(found.get("currency")))
+    return order, CREDITED if purchases.pay(order, payment) else "credited before"
+
+
+def _charge(found: dict[str, Any], *, is_current: bool = False) -> Outcome:
+    """A charge: how much of it has been refunded, and where its receipt is."""
+    order = _order(_metadata(found).get("order")) or _order_of_payment(found.get("payment_intent"))
+    if order is None:
+        return None, NO_ORDER
+    refunded = _cents(found, "amount_refunded")
+    purchases.note_refunded(order, refunded, is_current=is_current)
+    receipt = found.get("receipt_url")
+    if isinstance(receipt, str) and receipt.startswith(("https://", "http://")) and len(receipt) <= 500:
+        Order.objects.filter(pk=order.pk, receipt_url="").update(receipt_url=receipt)
+    return order, f"{refunded} cents refunded"
+
+
+def _dispute(found: dict[str, Any]) -> Outcome:
+    order = _order_of_payment(found.get("payment_intent")) or _order(_metadata(found).get("order"))
+    if order is None:
+        return None, NO_ORDER
+    state = {"won": Dispute.State.WON, "lost": Dispute.State.LOST, "warning_closed": Dispute.State.WON}.get(
+        str(found.get("status")), Dispute.State.OPEN
+    )
+    purchases.note_dispute(order, stripe_id=str(found.get("id")), amount_cents=_cents(found, "amount"), state=state)
+    return order, f"dispute {Dispute.State(state).label.lower()}"
+
+
+HANDLERS: dict[str, Callable[[dict[str, Any]], Outcome]] = {
+    "checkout.session.completed": _session,
+    "checkout.session.async_payment_succeeded": _session,
+    "checkout.session.async_payment_failed": _session,
+    "checkout.session.expired": _session,
+    "payment_intent.succeeded": _intent,
+    "charge.succeeded": _charge,
+    "charge.updated": _charge,
+    "charge.refunded": _charge,
+    "charge.dispute.created": _dispute,
+    "charge.dispute.updated": _dispute,
+    "charge.dispute.closed": _dispute,
+    "charge.dispute.funds_withdrawn": _dispute,
+    "charge.dispute.funds_reinstated": _dispute,
+}
+
+
+def _order(public_id: object) -> Order | None:
+    try:
+        wanted = UUID(str(public_id))
+    except ValueError:
+        return None
+    return Order.objects.filter(public_id=wanted).first()
+
+
+def _order_of_payment(payment_intent_id: object) -> Order | None:
+    if not isinstance(payment_intent_id, str) or not payment_intent_id:
+        return None
+    return Order.objects.filter(payment_intent_id=payment_intent_id).first()
+
+
+def _metadata(found: dict[str, Any]) -> dict[str, Any]:
+    metadata = found.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _cents(found: dict[str, Any], name: str) -> int:
+    value = found.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise PaymentMismatch(f"{name} is {value!r}")
+    return value
+
+
+def _signed_at(header: str) -> float:
+    for part in header.split(","):
+        name, _, value = part.strip().partition("=")
+        if name == "t" and value.isdecimal():
+            return float(value)
+    return 0.0
+
+
+def _quietly(look: Callable[[], Outcome]) -> None:
+    """One object of a sweep: what is wrong with it is for staff, and stops no other."""
+    try:
+        with transaction.atomic():
+            look()
+    except PaymentMismatch as problem:
+        log.error("payment_mismatch", problem=str(problem))

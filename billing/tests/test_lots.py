@@ -1,0 +1,220 @@
+"""Lots follow the transfers: burn order, debts, expiry, codes, moves; and a state machine that shuffles all of it."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from accounts.models import AuditEntry, Event, Organization
+from accounts.tests.factories import OrganizationFactory
+from billing import codes, ledger, lots, low_balance, moves, statements
+from billing.models import AccountKind, Lot, LotUse, Transfer
+from billing.money import NANOS_PER_CREDIT
+from billing.tests.proofs_kit import drift
+
+pytestmark = pytest.mark.django_db
+
+
+def give(organization: Organization, amount: int, key: str, *, kind: str = "grant", house: str = "adjustments") -> Any:
+    return ledger.transfer(
+        debit=ledger.house(house),
+        credit=ledger.account_of(organization),
+        amount=amount,
+        kind=kind,
+        idempotency_key=key,
+    )
+
+
+def spend(organization: Organization, amount: int, key: str) -> Transfer:
+    return ledger.transfer(
+        debit=ledger.account_of(organization),
+        credit=ledger.house(AccountKind.REVENUE),
+        amount=amount,
+        kind="adjustment",
+        idempotency_key=key,
+    )
+
+
+def left(organization: Organization) -> dict[str, int]:
+    account = ledger.account_of(organization)
+    lots.sync(account)
+    return {lot.kind: lot.remaining for lot in account.lots.all()}
+
+
+def test_what_expires_first_burns_first_then_what_was_given() -> None:
+    one = OrganizationFactory()
+    lots.add(give(one, 100, "paid", kind="purchase", house="stripe_clearing"), Lot.Kind.PAID)
+    lots.add(give(one, 100, "good"), Lot.Kind.GOODWILL)
+    soon = timezone.now() + timedelta(days=3)
+    lots.add(give(one, 100, "promo", kind="promotion", house="promotions"), Lot.Kind.PROMOTIONAL, expires_at=soon)
+    used = spend(one, 150, "u1")
+    assert left(one) == {"paid": 100, "goodwill": 50, "promotional": 0}
+    assert {use.lot.kind: use.amount for use in used.lot_uses.all() if use.lot} == {"promotional": 100, "goodwill": 50}
+    assert [row["kind"] for row in lots.summary(ledger.account_of(one))] == ["goodwill", "paid"]
+
+
+def test_a_debt_is_paid_by_the_next_credit() -> None:
+    one = OrganizationFactory()
+    give(one, 100, "a")
+    spend(one, 130, "u")
+    assert left(one) == {"goodwill": 0}
+    assert LotUse.objects.get(lot=None).amount == 30
+    give(one, 100, "b", kind="purchase", house="stripe_clearing")
+    assert left(one) == {"goodwill": 0, "paid": 70}
+    assert not LotUse.objects.filter(lot=None).exists()
+
+
+def test_credit_expires_but_not_what_runs() -> None:
+    one = OrganizationFactory()
+    account = ledger.account_of(one)
+    lots.add(give(one, 100, "promo"), Lot.Kind.PROMOTIONAL, expires_at=timezone.now() - timedelta(seconds=1))
+    type(account).objects.filter(pk=account.pk).update(held=40)
+    assert lots.expire() == 1
+    assert ledger.balance_of(one).posted == 40
+    type(account).objects.filter(pk=account.pk).update(held=0)
+    assert lots.expire() == 1
+    assert ledger.balance_of(one).posted == 0
+    assert ledger.house(AccountKind.BREAKAGE).posted == 100
+    assert lots.expire() == 0
+    assert drift() == []
+
+
+def test_a_code_gives_credit_once_to_each_organization() -> None:
+    one, other, third = OrganizationFactory(), OrganizationFactory(), OrganizationFactory()
+    code = codes.create(credits=50, max_uses=2, credit_days=30)
+    assert codes.redeem(organization=one, code=code.lower().replace("-", " "), by=None).amount == 50 * NANOS_PER_CREDIT
+    with pytest.raises(codes.CodeRefused, match="already"):
+        codes.redeem(organization=one, code=code, by=None)
+    codes.redeem(organization=other, code=code, by=None)
+    with pytest.raises(codes.CodeRefused, match="used up"):
+        codes.redeem(organization=third, code=code, by=None)
+    with pytest.raises(codes.CodeRefused, match="does not exist"):
+        codes.redeem(organization=third, code="AAAA-BBBB", by=None)
+    lot = Lot.objects.get(account=ledger.account_of(one))
+    assert lot.kind == "promotional"
+    assert lot.expires_at is not None
+    assert ledger.balance_of(third).posted == 0
+
+
+def test_credit_moves_between_organizations_and_both_see_it() -> None:
+    one, other = OrganizationFactory(), OrganizationFactory()
+    give(one, 100, "a", kind="purchase", house="stripe_clearing")
+    moves.send(sender=one, recipient=other, amount=60, by=None, idempotency_key="k")
+    moves.send(sender=one, recipient=other, amount=60, by=None, idempotency_key="k")
+    assert (ledger.balance_of(one).posted, ledger.balance_of(other).posted) == (40, 60)
+    with pytest.raises(moves.NotEnough):
+        moves.send(sender=one, recipient=other, amount=41, by=None)
+    with pytest.raises(moves.InvalidMove):
+        moves.send(sender=one, recipient=one, amount=1, by=None)
+    assert set(AuditEntry.objects.values_list("action", flat=True)) >= {"credits.send", "credits.receive"}
+    assert left(other) == {"paid": 60}
+
+
+def test_a_low_balance_is_told_once(mailoutbox: list[Any]) -> None:
+    one = OrganizationFactory()
+    give(one, 100 * NANOS_PER_CREDIT, "a")
+    low_balance.set_threshold(organization=one, nanos=50 * NANOS_PER_CREDIT)
+    assert low_balance.tell() == 0
+    spend(one, 60 * NANOS_PER_CREDIT, "u")
+    assert low_balance.tell() == 1
+    assert low_balance.tell() == 0
+    assert Event.objects.get(kind="credits.low").data == {"available": "40.0000", "threshold": "50.0000"}
+    give(one, 100 * NANOS_PER_CREDIT, "b")
+    assert low_balance.tell() == 0
+    spend(one, 120 * NANOS_PER_CREDIT, "u2")
+    assert low_balance.tell() == 1
+
+
+def test_a_statement_adds_up_in_all_three_shapes() -> None:
+    one = OrganizationFactory()
+    give(one, 100 * NANOS_PER_CREDIT, "a", kind="purchase", house="stripe_clearing")
+    moves.adjust(organization=one, amount=-30 * NANOS_PER_CREDIT, reason="=cmd()", idempotency_key="x")
+    month = statements.months(one)[0]
+    made = statements.of_month(one, month)
+    assert (made.opening, made.closing) == (0, 70 * NANOS_PER_CREDIT)
+    assert made.closing == ledger.balance_of(one).posted
+    text = statements.as_csv(made)
+    assert "'=cmd()" in text
+    assert text.splitlines()[-1] == ",Closing balance,,,70.0000"
+    assert statements.as_pdf(made, site_name="Tuppence").startswith(b"%PDF-")
+
+
+class Books(RuleBasedStateMachine):
+    """Purchases, gifts, spending, moves, refunds and expiry, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.organizations = [OrganizationFactory(), OrganizationFactory()]
+        self.number = 0
+
+    def key(self) -> str:
+        self.number += 1
+        return f"{id(self)}:{self.number}"
+
+    @rule(who=st.integers(0, 1), amount=st.integers(1, 1_000), is_paid=st.booleans(), days=st.integers(-1, 2))
+    def receive(self, who: int, amount: int, is_paid: bool, days: int) -> None:
+        kind, house = ("purchase", "stripe_clearing") if is_paid else ("promotion", "promotions")
+        came = give(self.organizations[who], amount, self.key(), kind=kind, house=house)
+        if not is_paid:
+            lots.add(came, Lot.Kind.PROMOTIONAL, expires_at=timezone.now() + timedelta(days=days))
+
+    @rule(who=st.integers(0, 1), amount=st.integers(1, 1_000))
+    def use(self, who: int, amount: int) -> None:
+        spend(self.organizations[who], amount, self.key())
+
+    @rule(who=st.integers(0, 1), amount=st.integers(1, 500))
+    def move(self, who: int, amount: int) -> None:
+        sender, recipient = self.organizations[who], self.organizations[1 - who]
+        available = ledger.balance_of(sender).available
+        try:
+            moves.send(sender=sender, recipient=recipient, amount=amount, by=None)
+        except moves.NotEnough:
+            assert amount > available
+        else:
+            assert amount <= available
+
+    @rule(who=st.integers(0, 1))
+    def refund_the_newest(self, who: int) -> None:
+        account = ledger.account_of(self.organizations[who])
+        lots.sync(account)
+        lot = account.lots.filter(kind="paid").order_by("-pk").first()
+        if lot is not None:
+            back = ledger.transfer(
+                debit=account,
+                credit=ledger.house(AccountKind.STRIPE_CLEARING),
+                amount=lot.amount,
+                kind="refund",
+                idempotency_key=self.key(),
+            )
+            lots.take_from([lot], back)
+
+    @rule()
+    def expire(self) -> None:
+        lots.expire()
+
+    @rule()
+    def follow(self) -> None:
+        lots.sync_all()
+
+    @invariant()
+    def the_books_agree(self) -> None:
+        for organization in self.organizations:
+            account = ledger.account_of(organization)
+            lots.sync(account)
+            rest = sum(lot.remaining for lot in account.lots.all())
+            debt = sum(use.amount for use in LotUse.objects.filter(account=account, lot=None))
+            assert rest - debt == ledger.balance_of(organization).posted
+            assert not (rest and debt)
+        assert drift() == []
+
+
+@pytest.mark.django_db(transaction=False)
+def test_the_books_agree_whatever_happens() -> None:
+    settings_ = settings(
+        max_examples=12, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    run_state_machine_as_test(Books, settings=settings_)
