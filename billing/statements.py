@@ -111,7 +111,7 @@ def as_csv(statement: Statement) -> str:
     writer.writerow(["", "Opening balance", "", "", format_credits(statement.opening)])
     for line in statement.lines:
         at = line.at.isoformat() if line.at else ""
-        writer.writerow([at, line.label, _plain(line.detail), line.requests or "", format_credits(line.nanos)])
+        writer.writerow([at, line.label, plain(line.detail), line.requests or "", format_credits(line.nanos)])
     writer.writerow(["", "Closing balance", "", "", format_credits(statement.closing)])
     return out.getvalue()
 
@@ -179,7 +179,7 @@ def _next(month: date) -> date:
     return date(month.year + month.month // 12, month.month % 12 + 1, 1)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A text that no spreadsheet takes for a formula."""
     return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text
 

@@ -316,6 +316,7 @@ if R2_PUBLIC_URL:
 GALLERY_MODERATION_KEY = env_secret("GALLERY_MODERATION_KEY", "")
 MEDIA_ROOT = Path(env("MEDIA_ROOT", str(BASE_DIR / "media")))
 REST_FRAMEWORK = {
+    "URL_FORMAT_OVERRIDE": None,  # `format` is a field of our own
     "DEFAULT_AUTHENTICATION_CLASSES": ["proxy.api.authentication.KeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["proxy.api.authentication.MayManage"],
     "DEFAULT_THROTTLE_CLASSES": ["proxy.api.throttling.KeyThrottle"],

@@ -1,9 +1,17 @@
 from django.urls import path, re_path
 
-from proxy.api import images, own_key, prices, sdk, unknown
+from proxy.api import admin_credits, credits, images, own_key, prices, sdk, unknown
 
 app_name = "api"
 urlpatterns = [
+    path("admin/credits/adjust", admin_credits.adjust, name="admin-credits-adjust"),
+    path("admin/credits/deposit", admin_credits.deposit, name="admin-credits-deposit"),
+    path("admin/credits/deduct", admin_credits.deduct, name="admin-credits-deduct"),
+    path("admin/credits/stats", admin_credits.stats, name="admin-credits-stats"),
+    path("credits/packs", credits.packs, name="credit-packs"),
+    path("credits/purchase", credits.purchase, name="credit-purchase"),
+    path("credits/transactions", credits.transactions, name="credit-transactions"),
+    path("credits/transfer", credits.transfer, name="credit-transfer"),
     path("credits/balance", prices.balance, name="credit-balance"),
     path("credits/estimate", prices.estimate, name="credit-estimate"),
     path("credits/pricing", prices.pricing, name="credit-pricing"),
