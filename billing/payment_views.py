@@ -3,6 +3,7 @@
 from datetime import date
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 from django import forms
 from django.conf import settings
@@ -226,7 +227,8 @@ def _obey(
         if recipient is None or recipient == organization:
             move.add_error("recipient", "There is no other organization of this name.")
         elif "confirmed" not in request.POST:
-            context = {"organization": organization, "recipient": recipient, "form": move, **move.cleaned_data}
+            context = {**move.cleaned_data, "organization": organization, "recipient": recipient, "form": move}
+            context["token"] = uuid4().hex  # a form that is sent twice moves once
             return render(request, "billing/move_confirm.html", context)
         else:
             done = _move(request, organization, recipient, move)

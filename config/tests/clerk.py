@@ -25,7 +25,7 @@ from django.db import connections
 
 from accounts import keys, organizations
 from accounts.models import ApiKey, Organization
-from billing import ledger, reaper, reconciliation, settlement
+from billing import codes, ledger, reaper, reconciliation, settlement
 from billing import rates as price_book
 from gallery import keeping
 from proxy import outlook, providers
@@ -61,6 +61,11 @@ def grant(*, organization_id: int, amount_nanos: int) -> None:
         reason="test",
         idempotency_key=f"test:{os.urandom(8).hex()}",
     )
+
+
+def code(*, credits_: int) -> str:
+    """A redeem code."""
+    return codes.create(credits=credits_)
 
 
 def model(
@@ -129,6 +134,7 @@ def store_images() -> int:
 VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
+        code,
         organization,
         issue_key,
         revoke_key,

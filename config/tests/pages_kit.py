@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from accounts import keys, organizations
 from accounts.models import ApiKey, Membership, Organization, Role, User
-from billing import ledger
-from billing.models import UsageRecord
+from billing import ledger, purchases
+from billing.models import Order, Pack, UsageRecord
 from billing.usage import first_id_at
 from gallery.models import Image
 from gallery.tests import kit as gallery_kit
@@ -105,6 +105,14 @@ def speaking_model(name: str) -> None:
     provider, _ = Provider.objects.get_or_create(slug="voices", kind="openai-compatible", base_url="https://voices/v1")
     model, _ = Model.objects.get_or_create(name=name, endpoints=["/v1/realtime"])
     Deployment.objects.get_or_create(model=model, provider=provider, upstream_name=name)
+
+
+def order(organization: Organization) -> Order:
+    """A purchase whose checkout is open."""
+    made = purchases.order(organization=organization, pack=Pack.objects.get(slug="popular"), by=None)
+    made.checkout_session_id = f"cs_test_{secrets.token_hex(8)}"
+    made.save()
+    return made
 
 
 def incident() -> Incident:

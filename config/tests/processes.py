@@ -308,6 +308,20 @@ class Installation:
         argv += ["--first-delay-ms", "0", "--word-delay-ms", "0"]
         return self.service("provider", argv, is_ready=lambda: answers_http(port), port=port, SANDBOX_KEY=key)
 
+    def shop(self, **environment: str) -> tuple[Service, Service]:
+        """A web worker that sells credit, and the simulated Stripe that it sells through."""
+        web_port, port = free_port(), free_port()
+        payments = {
+            "STRIPE_SECRET_KEY": f"sk_test_{os.urandom(12).hex()}",
+            "STRIPE_WEBHOOK_SECRET": f"whsec_{os.urandom(12).hex()}",
+            "STRIPE_API_BASE": f"http://{HOST}:{port}",
+        }
+        argv = [sys.executable, "-m", "sandbox.stripe", "--host", HOST, "--port", str(port)]
+        argv += ["--base-url", payments["STRIPE_API_BASE"]]
+        argv += ["--endpoint", f"http://{HOST}:{web_port}/stripe/webhook"]
+        stripe = self.service("stripe", argv, is_ready=lambda: answers_http(port), port=port, **payments)
+        return self.web(port=web_port, **payments, **environment), stripe
+
     def llama(self, *, embeddings: bool = False) -> Service:
         """llama.cpp's server over the tiny model."""
         port = free_port()

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.utils import timezone
 
 from config.tests import pages_kit
 from config.tests.pages_kit import ANONYMOUS, OUTSIDER, PEOPLE, STAFF, Cast
@@ -19,6 +20,7 @@ LOGIN = 302
 EVERYBODY = dict.fromkeys(PEOPLE, 200)
 MEMBERS = dict.fromkeys(PEOPLE, 200) | {ANONYMOUS: LOGIN, OUTSIDER: 404, STAFF: 404}
 ADMINS = MEMBERS | {"viewer": 403, "billing": 403, "developer": 403}
+BOOKKEEPERS = MEMBERS | {"viewer": 403, "developer": 403}
 KEY_MAKERS = MEMBERS | {"viewer": 403, "billing": 403}
 
 
@@ -83,6 +85,18 @@ TABLE = [
     Row("accounts:key-revoke", _made(KEY_MAKERS, 302), "post"),
     Row("accounts:key-rotate", KEY_MAKERS),
     Row("accounts:key-rotate", _made(KEY_MAKERS, 201), "post", {"grace": "24"}),
+    Row("billing:pricing", EVERYBODY),
+    Row("billing:stripe-webhook", dict.fromkeys(PEOPLE, 405)),
+    Row("billing:stripe-webhook", dict.fromkeys(PEOPLE, 404), "post", {"type": "unsigned"}),
+    Row("billing:billing", BOOKKEEPERS),
+    Row("billing:billing", _made(BOOKKEEPERS, 302), "post", {"part": "alert", "alert-credits": "5"}),
+    Row("billing:billing", _made(BOOKKEEPERS, 422), "post", {"part": "redeem", "redeem-code": "none"}),
+    Row("billing:buy", _made(BOOKKEEPERS, 302), "post", {"pack": "popular"}),
+    Row("billing:portal", _made(BOOKKEEPERS, 302), "post"),
+    Row("billing:checkout-done", BOOKKEEPERS),
+    Row("billing:statement", BOOKKEEPERS),
+    Row("billing:statement-file", BOOKKEEPERS),
+    Row("billing:transfers", BOOKKEEPERS),
     Row("billing:key-budgets", MEMBERS),
     Row("billing:key-budgets", _made(ADMINS, 302), "post", {"tokens_day": "1000"}),
     Row("billing:limits", MEMBERS),
@@ -118,6 +132,14 @@ def _address(name: str, cast: Cast) -> str:
     slug = cast.organization.slug
     if name in {"accounts:key-revoke", "accounts:key-rotate", "billing:key-budgets"}:
         return reverse(name, args=[slug, pages_kit.key_of(cast.organization).public_id])
+    if name in {"billing:pricing", "billing:stripe-webhook"}:
+        return reverse(name)
+    if name == "billing:checkout-done":
+        order = pages_kit.order(cast.organization)
+        return reverse(name, args=[slug]) + f"?session_id={order.checkout_session_id}"
+    if name in {"billing:statement", "billing:statement-file"}:
+        month = f"{timezone.now():%Y-%m}"
+        return reverse(name, args=[slug, month, *(["csv"] if name.endswith("file") else [])])
     if name == "proxy:session-end":
         return reverse(name, args=[slug, pages_kit.session(cast.organization).public_id])
     if name == "proxy:realtime-secret":

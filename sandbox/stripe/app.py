@@ -49,6 +49,8 @@ class Stripe:
                 status, kind, text = self._api(method, path[4:], fields, headers.get("idempotency-key", ""))
             elif path == "/health":
                 status, kind, text = 200, JSON, '{"status": "ok"}'
+            elif path == "/favicon.ico":
+                status, kind, text = 200, "image/svg+xml", '<svg xmlns="http://www.w3.org/2000/svg"/>'
             elif path.startswith("/__sandbox/"):
                 status, kind, text = self._simulate(path.removeprefix("/__sandbox/"), nested(body.decode()))
             else:
