@@ -7,11 +7,9 @@ from django.db import connection
 from billing import (
     budget_warnings,
     end_users,
-    ledger,
     lots,
     low_balance,
     reaper,
-    reconciliation,
     settlement,
     stripe_api,
     stripe_events,
@@ -68,13 +66,6 @@ def tell_of_low_balances() -> None:
 def reap() -> None:
     """End the holds of workers that died."""
     reaper.reap()
-
-
-@shared_task
-def reconcile() -> None:
-    """Prove the books; freeze the accounts that drift. `books_drift` in the log is what pages."""
-    for account in reconciliation.drifting_accounts(reconciliation.check()):
-        ledger.freeze(account=account, reason="drift found by reconciliation")
 
 
 @shared_task

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import re
+from base64 import b64decode
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -187,7 +188,7 @@ CELERY_BEAT_SCHEDULE = {
     "expire_credit": {"task": "billing.tasks.expire_credit", "schedule": 3600.0, "options": {"expires": 1800}},
     "sweep_payments": {"task": "billing.tasks.sweep_payments", "schedule": 3600.0, "options": {"expires": 1800}},
     "low_balances": {"task": "billing.tasks.tell_of_low_balances", "schedule": 60.0, "options": {"expires": 60}},
-    "reconcile": {"task": "billing.tasks.reconcile", "schedule": 3600.0, "options": {"expires": 1800}},
+    "prove_books": {"task": "proxy.tasks.prove_books", "schedule": 3600.0, "options": {"expires": 1800}},
     "forget_upstream_objects": {"task": "proxy.tasks.forget_upstream_objects", "schedule": 86_400.0},
     "tidy_realtime": {"task": "proxy.tasks.tidy_realtime", "schedule": 300.0, "options": {"expires": 300}},
     "tidy": {"task": "billing.tasks.tidy", "schedule": 6 * 3600.0, "options": {"expires": 3600}},
@@ -297,6 +298,14 @@ if R2_BUCKET:
     )
 # How long the address of a private image works.
 # ---------------------------------------------------------------- Payments
+# Signs receipts: 32 bytes as base64. Receipts that an old key signed are checked by that key's public half.
+RECEIPT_SIGNING_KEY = (
+    b64decode(env_secret("RECEIPT_SIGNING_KEY"), validate=True)
+    if env_secret("RECEIPT_SIGNING_KEY", "")
+    else hmac.digest(SECRET_KEY.encode(), b"tuppence.receipts", hashlib.sha256)
+)
+if len(RECEIPT_SIGNING_KEY) != 32:
+    raise SettingError("RECEIPT_SIGNING_KEY", "must be 32 bytes, as base64")
 STRIPE_SECRET_KEY = env_secret("STRIPE_SECRET_KEY", "")
 STRIPE_PUBLISHABLE_KEY = env("STRIPE_PUBLISHABLE_KEY", "")
 # Several, while one replaces another. Without any, the webhook's address answers 404.

@@ -6,6 +6,7 @@ from django.urls import include, path
 
 from config import health
 from config.metrics import metrics
+from proxy.api import receipts
 
 urlpatterns = [
     path("health", health.health, name="health"),
@@ -14,6 +15,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.urls")),
     path("v1/", include("proxy.api.urls")),
+    path(".well-known/receipt-keys.json", receipts.keys, name="receipt-keys"),
     path("", include("accounts.urls")),
     path("", include("billing.urls")),
     path("", include("gallery.urls")),

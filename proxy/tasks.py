@@ -2,13 +2,19 @@
 
 from celery import shared_task
 
-from proxy import client_secrets, outlook, realtime_sessions, upstream_objects
+from proxy import books_watch, client_secrets, outlook, realtime_sessions, upstream_objects
 
 
 @shared_task
 def forget_upstream_objects() -> None:
     """Drop the owners of objects that no provider keeps any longer."""
     upstream_objects.forget_old()
+
+
+@shared_task
+def prove_books() -> None:
+    """Prove the books. `books_drift` in the log is what pages."""
+    books_watch.watch()
 
 
 @shared_task

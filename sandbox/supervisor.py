@@ -321,7 +321,7 @@ class Supervisor:
             self._preparing.terminate()
             await self._preparing.wait()
         named = {supervised.service.name: supervised for supervised in self.running}
-        for group in (("beat", "worker"), ("web",), ("provider",), ("redis", "postgres")):
+        for group in (("beat", "worker"), ("web",), ("provider", "stripe"), ("redis", "postgres")):
             await asyncio.gather(*(named[name].end() for name in group if name in named))
         if self.redis is not None:
             self.redis.stop()

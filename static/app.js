@@ -125,7 +125,7 @@
 
   /* A page in the background does not poll; an answer that is not the part asked for is never put into the page. */
   document.addEventListener("htmx:before:request", (event) => {
-    if (document.hidden && ["live", "rows"].includes(event.detail.ctx.sourceElement.id)) event.preventDefault();
+    if (document.hidden && event.detail.ctx.sourceElement.id === "live") event.preventDefault();
   });
   document.addEventListener("htmx:before:response", (event) => {
     const { response, sourceElement } = event.detail.ctx;
@@ -144,11 +144,29 @@
     if (modal && !modal.open && modal.querySelector("[data-dialog-content]")) modal.showModal();
   });
 
+  /* The newest rows of a list, unless the page has been filtered or left meanwhile. */
+  const refreshRows = async () => {
+    if (document.hidden || !document.querySelector("[data-live-rows]")) return;
+    const asked = location.href;
+    const answer = await fetch(asked, { headers: { "HX-Request": "true" } });
+    const text = await answer.text();
+    const rows = document.querySelector("[data-live-rows]");
+    if (!answer.ok || answer.redirected || location.href !== asked || !rows || document.querySelector(".htmx-request")) return;
+    /* Its children only: a request of the filters that is under way still finds the element that it will fill. */
+    const made = new DOMParser().parseFromString(text, "text/html").getElementById(rows.id);
+    if (!made) return;
+    rows.replaceChildren(...made.childNodes);
+    globalThis.htmx?.process(rows);
+  };
+
   /* While a page of an organization is open, it hears over a WebSocket when there is something new to see. */
   const listen = (path, wait = 1000) => {
     const socket = new WebSocket(location.origin.replace("http", "ws") + path);
     socket.addEventListener("open", () => { wait = 1000; });
-    socket.addEventListener("message", () => document.body.dispatchEvent(new Event("live")));
+    socket.addEventListener("message", () => {
+      document.body.dispatchEvent(new Event("live"));
+      refreshRows().catch(() => {});
+    });
     socket.addEventListener("close", (event) => {
       if (event.code !== 4404) setTimeout(listen, wait * (0.5 + Math.random()), path, Math.min(wait * 2, 60000));
     });

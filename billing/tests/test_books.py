@@ -11,8 +11,8 @@ from django.test import RequestFactory
 
 from accounts import key_format
 from accounts.models import Organization
-from billing import budgets, ledger, reconciliation, settlement, tasks
-from billing.models import Account, DeadLetter, Transfer, UsageRecord, UsageRollup
+from billing import budgets, ledger, reconciliation, settlement
+from billing.models import DeadLetter, Transfer, UsageRecord, UsageRollup
 from billing.tests.conftest import new_id
 
 
@@ -132,7 +132,7 @@ def test_an_organization_with_money_cannot_be_deleted(used):
 @pytest.mark.parametrize(
     ("statement", "found"),
     [
-        ("UPDATE billing_account SET posted = posted + 5 WHERE kind = 'customer'", {"zero_sum", "posted"}),
+        ("UPDATE billing_account SET posted = posted + 5 WHERE kind = 'customer'", {"zero_sum", "posted", "lots"}),
         ("UPDATE billing_account SET unsettled = unsettled + 5 WHERE kind = 'customer'", {"unsettled"}),
         ("UPDATE billing_account SET held = held + 5 WHERE kind = 'customer'", {"held"}),
         ("UPDATE billing_account SET overdrawn_reason = 'why' WHERE kind = 'customer'", {"overdrawn_reason"}),
@@ -198,14 +198,6 @@ def test_a_transfer_that_bypassed_the_trigger_is_found(used):
     assert [drift.check for drift in reconciliation.check()] == ["posted", "posted"]
 
 
-def test_the_task_freezes_accounts_that_drift(used, new_customer):
-    other = new_customer(5)
-    sql("UPDATE billing_account SET held = 5 WHERE id = %s", used.account_id)
-    tasks.reconcile()
-    assert used.account.status == Account.Status.FROZEN
-    assert other.account.status == Account.Status.OPEN
-
-
 # ---------------------------------------------------------------- Commands and the admin
 
 
@@ -259,7 +251,7 @@ def test_the_admin_shows_every_model_and_changes_none(used, admin_client, admin_
     request = RequestFactory().get("/")
     request.user = admin_user
     for model, site in admin.site._registry.items():
-        if model._meta.app_label != "billing" or model.__name__ == "Price":
+        if model._meta.app_label != "billing" or model.__name__ in {"Price", "Pack", "RedeemCode"}:
             continue
         assert not any((
             site.has_add_permission(request), site.has_change_permission(request), site.has_delete_permission(request)

@@ -83,6 +83,7 @@ def test_writing_and_speaking_to_a_model_while_another_page_looks_on(page: Page,
     expect(looker.get_by_text("No sessions yet")).to_be_visible()
 
     page.goto(f"/o/{slug}/playground/realtime/")
+    page.get_by_role("combobox", name="Model").select_option("voiced")
     page.get_by_role("button", name="Connect").click()
     expect(page.locator("#realtime-state")).to_contain_text("Connected")
     page.get_by_label("Message").fill("[[say=I can hear you]] hello")
@@ -116,6 +117,7 @@ def test_the_overview_and_the_log_move_by_themselves(page: Page, site: Installat
     expect(page.get_by_text("No requests yet")).to_be_visible()
     other = page.context.new_page()
     other.goto(f"/o/{slug}/playground/realtime/")
+    other.get_by_role("combobox", name="Model").select_option("voiced")
     other.get_by_role("button", name="Connect").click()
     other.get_by_label("Message").fill("[[say=yes]] hello")
     other.get_by_role("button", name="Send").click()

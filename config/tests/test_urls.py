@@ -41,6 +41,7 @@ TABLE = [
     Row("health", EVERYBODY),
     Row("ready", EVERYBODY),
     Row("metrics", EVERYBODY),
+    Row("receipt-keys", EVERYBODY),
     Row("proxy:landing", EVERYBODY),
     Row("proxy:landing", dict.fromkeys(PEOPLE, 405), "post"),
     Row("proxy:console", dict.fromkeys(PEOPLE, 302)),

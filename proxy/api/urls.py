@@ -1,6 +1,6 @@
 from django.urls import path, re_path
 
-from proxy.api import admin_credits, credits, images, own_key, prices, sdk, unknown
+from proxy.api import admin_credits, credits, images, own_key, prices, receipts, sdk, unknown
 
 app_name = "api"
 urlpatterns = [
@@ -18,6 +18,7 @@ urlpatterns = [
     path("images", images.images, name="images"),
     path("images/<uuid:public_id>", images.image, name="image"),
     path("key", own_key.own_key, name="key"),
+    path("receipts/<str:request_id>", receipts.receipt, name="receipt"),
     path("quote", prices.quote, name="quote"),
     path("sdk/cancel", sdk.cancel, name="sdk-cancel"),
     path("sdk/check", sdk.check, name="sdk-check"),

@@ -141,7 +141,9 @@ def nested(encoded: str) -> Record:
 
 def server(stripe: Stripe, port: int, host: str = "127.0.0.1") -> Server:
     """A uvicorn server for `stripe`, not yet running."""
-    return Server(Config(stripe, host, port, ws="none", lifespan="off", log_level="warning"))
+    config = Config(stripe, host, port, ws="none", lifespan="off", log_level="warning")
+    config.timeout_graceful_shutdown = 2
+    return Server(config)
 
 
 async def _body(receive: Receive) -> bytes:

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from billing import reconciliation
+from billing import reconciliation, stripe_api, stripe_proof
 
 
 class Command(BaseCommand):
@@ -18,7 +18,13 @@ class Command(BaseCommand):
             for drift in reconciliation.repair():
                 self.stdout.write(f"repaired  {drift}")
         found = reconciliation.check()
-        for name in reconciliation.NAMES:
+        names = [*reconciliation.NAMES]
+        try:
+            found += stripe_proof.check()
+            names += ["stripe_paid", "stripe_amount", "stripe_refunded"] if stripe_api.is_on() else []
+        except stripe_api.StripeUnavailable as error:
+            self.stdout.write(f"?      stripe: {error}")
+        for name in names:
             drifts = [drift for drift in found if drift.check == name]
             self.stdout.write(f"{'DRIFT' if drifts else 'ok':5}  {name}")
             for drift in drifts:
