@@ -1,13 +1,17 @@
 """The books in Django's admin: everything can be read, nothing of money can be changed."""
 
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db import models
 from django.db.models.functions import Now
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import URLPattern, path
 
-from billing import ledger, payment_admin, price_admin  # noqa: F401 - they register their own
+from billing import ledger, margins, payment_admin, price_admin  # noqa: F401 - they register their own
 from billing.models import (
     Account,
     Budget,
@@ -91,6 +95,30 @@ class UsageRollupAdmin(ReadOnlyAdmin):
     list_select_related = ["organization", "key"]
     search_fields = ["=organization__slug", "=model", "=end_user"]
 
+    def get_urls(self) -> list[URLPattern]:
+        address = path("margins/", self.admin_site.admin_view(self.margins), name="billing_usagerollup_margins")
+        return [address, *super().get_urls()]
+
+    def margins(self, request: HttpRequest) -> HttpResponse:
+        """What each model earned in the days from `start` to `end`, the last 30 without them."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        last = _day(request.GET.get("end")) or datetime.now(UTC).date()
+        first = _day(request.GET.get("start")) or last - timedelta(days=29)
+        found = margins.by_model(first, last)
+        charged, upstream = sum(one.charged for one in found), sum(one.upstream for one in found)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Margin per model",
+            "margins": found,
+            "first": first,
+            "last": last,
+            "charged": charged,
+            "upstream": upstream,
+            "earned": charged - upstream,
+        }
+        return render(request, "admin/billing/margins.html", context)
+
 
 @admin.register(Budget)
 class BudgetAdmin(ReadOnlyAdmin):
@@ -135,3 +163,10 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     def resolve(self, request: HttpRequest, letters: models.QuerySet[DeadLetter]) -> None:
         resolved = letters.filter(resolved_at=None).update(resolved_at=Now())
         messages.success(request, f"Resolved {resolved} dead letters.")
+
+
+def _day(text: str | None) -> date | None:
+    try:
+        return date.fromisoformat(text or "")
+    except ValueError:
+        return None

@@ -246,6 +246,19 @@ def test_reconcile_prints_a_line_a_check_and_fails_on_drift(used):
         command("reconcile", "--repair")
 
 
+def test_staff_see_what_models_earn(used, admin_client):
+    settlement.settle_all()
+    page = admin_client.get("/admin/billing/usagerollup/margins/").content.decode()
+    assert "Margin per model" in admin_client.get("/admin/billing/usagerollup/").content.decode()
+    row = UsageRollup.objects.get()
+    assert row.model in page
+    assert f"{row.cost_nanos / 10**9:.4f}"[:4] in page
+    assert (
+        "Nothing was used"
+        in admin_client.get("/admin/billing/usagerollup/margins/?start=2001-01-01&end=2001-01-02").content.decode()
+    )
+
+
 def test_the_admin_shows_every_model_and_changes_none(used, admin_client, admin_user):
     settlement.settle_all()
     request = RequestFactory().get("/")
