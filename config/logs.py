@@ -51,6 +51,7 @@ def configure(options: Mapping[str, str]) -> None:
             "loggers": {
                 "uvicorn.access": {"level": "WARNING"},
                 "httpx": {"level": "WARNING"},
+                "stripe": {"level": "WARNING"},
                 "django.server": {"level": "WARNING"},
             },
         }

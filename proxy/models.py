@@ -274,3 +274,8 @@ class RealtimeSession(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} {self.public_id}"
+
+    @property
+    def duration_ms(self) -> int:
+        """For how long it has run, as far as we know."""
+        return round(((self.ended_at or self.seen_at) - self.started_at).total_seconds() * 1000)
