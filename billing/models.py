@@ -322,6 +322,8 @@ from billing.purchase_models import (  # noqa: E402, F401
     LotUse,
     Order,
     Pack,
+    Plan,
     RedeemCode,
     StripeEvent,
+    Subscription,
 )

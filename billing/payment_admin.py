@@ -13,8 +13,8 @@ from django.utils.safestring import SafeString
 
 from accounts import audit
 from accounts.access import origin_of
-from billing import codes, stripe_api, stripe_events
-from billing.models import Lot, LotUse, Order, Pack, RedeemCode, StripeEvent, Transfer
+from billing import codes, stripe_api, stripe_events, stripe_plans
+from billing.models import Lot, LotUse, Order, Pack, Plan, RedeemCode, StripeEvent, Subscription, Transfer
 from billing.purchases import PaymentMismatch
 
 
@@ -40,6 +40,46 @@ class PackAdmin(admin.ModelAdmin):
         return obj is None or not obj.orders.exists()
 
 
+@admin.register(Plan)
+class PlanAdmin(admin.ModelAdmin):
+    """A change is for those who subscribe from now on."""
+
+    list_display = (
+        "name",
+        "slug",
+        "price_cents",
+        "currency",
+        "monthly_credits",
+        "credit_days",
+        "trial_days",
+        "is_active",
+    )
+    list_editable = ("is_active",)
+    prepopulated_fields = {"slug": ("name",)}
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """A plan that anybody ever had stays; take it off sale instead."""
+        return obj is None or not obj.subscriptions.exists()
+
+
+@admin.register(Subscription)
+class SubscriptionAdmin(ReadOnly):
+    list_display = ("organization", "plan", "status", "cancel_at_period_end", "period_ends_at", "created_at")
+    list_filter = ("status", "plan")
+    search_fields = ("organization__slug", "organization__name", "stripe_id", "public_id")
+    list_select_related = ("organization", "plan")
+    actions = ("pull",)
+
+    @admin.action(description="Ask Stripe how the selected subscriptions stand", permissions=["view"])
+    def pull(self, request: HttpRequest, queryset: QuerySet[Subscription]) -> None:
+        for subscription in queryset:
+            try:
+                stripe_plans.pull(subscription)
+            except (stripe_api.StripeUnavailable, PaymentMismatch) as error:
+                messages.error(request, f"{subscription}: {error}")
+        messages.success(request, f"Looked at {queryset.count()} subscriptions.")
+
+
 @admin.register(Order)
 class OrderAdmin(ReadOnly):
     """From an order to its event, its transfers, its lots and what they were spent on."""
@@ -47,14 +87,14 @@ class OrderAdmin(ReadOnly):
     list_display = (
         "public_id",
         "organization",
-        "pack",
+        "title",
         "status",
         "paid_cents",
         "refunded_cents",
         "disputed_cents",
         "created_at",
     )
-    list_filter = ("status", "pack", "created_at")
+    list_filter = ("status", "is_automatic", "pack", "created_at")
     search_fields = (
         "public_id",
         "organization__slug",
@@ -62,7 +102,7 @@ class OrderAdmin(ReadOnly):
         "payment_intent_id",
         "checkout_session_id",
     )
-    list_select_related = ("organization", "pack")
+    list_select_related = ("organization", "pack", "subscription__plan")
     date_hierarchy = "created_at"
     readonly_fields = ("trail",)
     actions = ("refund", "pull")

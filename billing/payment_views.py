@@ -21,8 +21,19 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts.access import MemberRequest, can, organization_for, origin_of
 from accounts.models import Organization, Role
-from billing import codes, ledger, lots, low_balance, moves, purchases, statements, stripe_api, stripe_events
-from billing.models import BillingProfile, Order, Pack, Transfer
+from billing import (
+    codes,
+    ledger,
+    lots,
+    low_balance,
+    moves,
+    purchases,
+    statements,
+    stripe_api,
+    stripe_events,
+    subscriptions,
+)
+from billing.models import BillingProfile, Order, Pack, Plan, Transfer
 from billing.money import NANOS_PER_CREDIT, format_credits
 
 TRANSFERS_PER_PAGE = 50
@@ -53,9 +64,9 @@ def billing(request: MemberRequest, slug: str) -> HttpResponse:
     organization = organization_for(request, slug, Role.VIEWER)
     if settings.IS_SELF_HOSTED:
         raise Http404
-    _permit(request, "billing.view" if request.method == "GET" else "billing.manage")
+    permit(request, "billing.view" if request.method == "GET" else "billing.manage")
     part = request.POST.get("part", "")
-    profile = BillingProfile.objects.filter(organization=organization).first()
+    profile = BillingProfile.objects.filter(organization=organization).select_related("top_up_pack").first()
     threshold = profile.low_balance_nanos if profile else None
     redeem = RedeemForm(request.POST if part == "redeem" else None, prefix="redeem")
     move = MoveForm(request.POST if part == "move" else None, prefix="move")
@@ -78,7 +89,12 @@ def billing(request: MemberRequest, slug: str) -> HttpResponse:
         "lots": lots.summary(account),
         "packs": Pack.objects.filter(is_active=True) if stripe_api.is_on() else [],
         "has_customer": bool(profile and profile.stripe_customer_id),
-        "orders": organization.orders.select_related("pack").exclude(status=Order.Status.OPEN)[:ORDERS_SHOWN],
+        "orders": organization.orders.select_related("pack", "subscription__plan").exclude(status=Order.Status.OPEN)[
+            :ORDERS_SHOWN
+        ],
+        "subscription": subscriptions.current(organization),
+        "top_up": profile if profile and (profile.top_up_pack_id or profile.top_up_problem) else None,
+        "is_selling": stripe_api.is_on(),
         "months": statements.months(organization)[:24],
         "redeem": redeem,
         "move": move,
@@ -93,7 +109,7 @@ def billing(request: MemberRequest, slug: str) -> HttpResponse:
 def buy(request: MemberRequest, slug: str) -> HttpResponse:
     """An order, and Stripe's page to pay it."""
     organization = organization_for(request, slug, Role.VIEWER)
-    _permit(request, "billing.manage")
+    permit(request, "billing.manage")
     pack = get_object_or_404(Pack, slug=request.POST.get("pack", ""), is_active=True)
     try:
         if not stripe_api.is_on():
@@ -110,7 +126,7 @@ def buy(request: MemberRequest, slug: str) -> HttpResponse:
 def portal(request: MemberRequest, slug: str) -> HttpResponse:
     """To Stripe's portal: payment methods, invoices, receipts."""
     organization = organization_for(request, slug, Role.VIEWER)
-    _permit(request, "billing.manage")
+    permit(request, "billing.manage")
     try:
         return HttpResponseRedirect(stripe_api.portal(organization))
     except stripe_api.StripeUnavailable as error:
@@ -123,8 +139,8 @@ def portal(request: MemberRequest, slug: str) -> HttpResponse:
 def checkout_done(request: MemberRequest, slug: str) -> HttpResponse:
     """Back from Stripe: the order as Stripe has it now, whether or not its webhook was here."""
     organization = organization_for(request, slug, Role.VIEWER)
-    _permit(request, "billing.view")
-    orders = organization.orders.select_related("pack")
+    permit(request, "billing.view")
+    orders = organization.orders.select_related("pack", "subscription__plan")
     order = get_object_or_404(orders, checkout_session_id=request.GET.get("session_id", ""))
     if order.status == Order.Status.OPEN:
         try:
@@ -141,7 +157,7 @@ def checkout_done(request: MemberRequest, slug: str) -> HttpResponse:
 def statement(request: MemberRequest, slug: str, month: str, extension: str = "") -> HttpResponse:
     """A month, as a page, CSV or PDF."""
     organization = organization_for(request, slug, Role.VIEWER)
-    _permit(request, "billing.view")
+    permit(request, "billing.view")
     try:
         first = date.fromisoformat(f"{month}-01")
     except ValueError:
@@ -165,7 +181,7 @@ def statement(request: MemberRequest, slug: str, month: str, extension: str = ""
 def transfer_list(request: MemberRequest, slug: str) -> HttpResponse:
     """Every movement of the balance, the newest first."""
     organization = organization_for(request, slug, Role.VIEWER)
-    _permit(request, "billing.view")
+    permit(request, "billing.view")
     account = ledger.account_of(organization)
     rows = Transfer.objects.filter(models.Q(debit=account) | models.Q(credit=account)).order_by("-pk")
     page = Paginator(rows, TRANSFERS_PER_PAGE).get_page(request.GET.get("page"))
@@ -187,7 +203,11 @@ def pricing(request: HttpRequest) -> HttpResponse:
     """Everybody's page: what credit costs."""
     if settings.IS_SELF_HOSTED:
         raise Http404
-    return render(request, "billing/pricing.html", {"packs": Pack.objects.filter(is_active=True)})
+    return render(
+        request,
+        "billing/pricing.html",
+        {"packs": Pack.objects.filter(is_active=True), "plans": Plan.objects.filter(is_active=True)},
+    )
 
 
 @method_decorator([csrf_exempt, transaction.non_atomic_requests], name="dispatch")
@@ -209,7 +229,7 @@ class StripeWebhook(View):
         return HttpResponse("ok", content_type="text/plain")
 
 
-def _permit(request: MemberRequest, permission: str) -> None:
+def permit(request: MemberRequest, permission: str) -> None:
     if not can(request.membership, permission):
         raise PermissionDenied
 

@@ -1,4 +1,4 @@
-"""What is sold and what was bought: packs, orders, Stripe's events and disputes; and the lots that credit comes in."""
+"""What is sold and what was bought: packs, plans, orders, Stripe's events and disputes; and lots, as credit comes."""
 
 import uuid
 
@@ -38,23 +38,96 @@ class Pack(models.Model):
         return self.credits + self.bonus_credits
 
 
+class Plan(models.Model):
+    """Credit that comes every month. `credit_days` is how long a month's credit lasts; None: it does not expire."""
+
+    slug = models.SlugField(max_length=40, unique=True)
+    name = models.CharField(max_length=60)
+    price_cents = models.PositiveIntegerField()
+    currency = models.CharField(max_length=3, default="usd")
+    monthly_credits = models.PositiveIntegerField()
+    credit_days = models.PositiveIntegerField(null=True, blank=True)
+    trial_days = models.PositiveSmallIntegerField(default=0)
+    is_active = models.BooleanField(default=True)
+    position = models.PositiveSmallIntegerField(default=0)
+
+    class Meta:
+        ordering = ["position", "price_cents"]
+        constraints = [
+            models.CheckConstraint(condition=models.Q(price_cents__gt=0), name="plan_price_positive"),
+            models.CheckConstraint(condition=models.Q(monthly_credits__gt=0), name="plan_credits_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class BillingProfile(models.Model):
-    """An organization as Stripe knows it, and when it wants to hear of its balance."""
+    """An organization as Stripe knows it, when it wants to hear of its balance, and when to buy by itself.
+
+    With `top_up_pack`, that pack is bought with the saved card below `top_up_below_nanos`, up to
+    `top_up_cap_cents` in a calendar month (UTC); `top_up_problem` says why it was switched off.
+    """
 
     organization = models.OneToOneField(Organization, models.CASCADE, related_name="billing_profile")
     stripe_customer_id = models.CharField(max_length=255, blank=True, db_index=True)
     low_balance_nanos = models.BigIntegerField(null=True, blank=True)
     is_low = models.BooleanField(default=False)
+    top_up_pack = models.ForeignKey(Pack, models.SET_NULL, null=True, blank=True, related_name="+")
+    top_up_below_nanos = models.BigIntegerField(default=0)
+    top_up_cap_cents = models.PositiveIntegerField(default=0)
+    top_up_problem = models.CharField(max_length=200, blank=True)
 
     def __str__(self) -> str:
         return str(self.organization_id)
 
 
-class Order(models.Model):
-    """One purchase. Its credit is written once; what refunds and disputes take back is kept in `clawed_nanos`.
+class Subscription(models.Model):
+    """A plan that an organization pays for month by month, as Stripe says it stands.
 
-    `refunded_cents` only rises by webhooks; `disputed_cents` is what is in dispute or lost. `amount_cents` is the price
-    before discounts and taxes, `paid_cents` what Stripe collected.
+    `amount_cents` and `monthly_credits` are the plan's when it began: a later change of the plan is for others.
+    `told_at` is when Stripe made the newest event that was applied; an older one changes nothing.
+    """
+
+    class Status(models.TextChoices):
+        INCOMPLETE = "incomplete", "Not paid yet"
+        TRIALING = "trialing", "On trial"
+        ACTIVE = "active", "Active"
+        PAST_DUE = "past_due", "Past due"
+        UNPAID = "unpaid", "Unpaid"
+        CANCELED = "canceled", "Canceled"
+
+    LIVE = (Status.TRIALING, Status.ACTIVE, Status.PAST_DUE, Status.UNPAID)
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="subscriptions")
+    user = models.ForeignKey(User, models.SET_NULL, null=True, blank=True, related_name="+")
+    plan = models.ForeignKey(Plan, models.PROTECT, related_name="subscriptions")
+    status = models.CharField(max_length=12, choices=Status, default=Status.INCOMPLETE)
+    currency = models.CharField(max_length=3)
+    amount_cents = models.PositiveIntegerField()
+    monthly_credits = models.PositiveIntegerField()
+    credit_days = models.PositiveIntegerField(null=True, blank=True)
+    stripe_id = models.CharField(max_length=255, null=True, blank=True, unique=True)
+    checkout_session_id = models.CharField(max_length=255, null=True, blank=True, unique=True)
+    cancel_at_period_end = models.BooleanField(default=False)
+    period_ends_at = models.DateTimeField(null=True, blank=True)
+    told_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.public_id}: {self.status}"
+
+
+class Order(models.Model):
+    """One purchase: a pack, or a month of a plan. Its credit is written once.
+
+    What refunds and disputes take back is kept in `clawed_nanos`. `refunded_cents` only rises by webhooks;
+    `disputed_cents` is what is in dispute or lost. `amount_cents` is the price before discounts and taxes,
+    `paid_cents` what Stripe collected.
     """
 
     class Status(models.TextChoices):
@@ -66,7 +139,9 @@ class Order(models.Model):
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="orders")
     user = models.ForeignKey(User, models.SET_NULL, null=True, blank=True, related_name="+")
-    pack = models.ForeignKey(Pack, models.PROTECT, related_name="orders")
+    pack = models.ForeignKey(Pack, models.PROTECT, null=True, blank=True, related_name="orders")
+    subscription = models.ForeignKey(Subscription, models.PROTECT, null=True, blank=True, related_name="orders")
+    is_automatic = models.BooleanField(default=False)
     status = models.CharField(max_length=10, choices=Status, default=Status.OPEN)
     currency = models.CharField(max_length=3)
     amount_cents = models.PositiveIntegerField()
@@ -79,6 +154,7 @@ class Order(models.Model):
     claws = models.PositiveIntegerField(default=0)
     checkout_session_id = models.CharField(max_length=255, null=True, blank=True, unique=True)
     payment_intent_id = models.CharField(max_length=255, null=True, blank=True, unique=True)
+    invoice_id = models.CharField(max_length=255, null=True, blank=True, unique=True)
     receipt_url = models.URLField(max_length=500, blank=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     paid_at = models.DateTimeField(null=True, blank=True)
@@ -86,9 +162,26 @@ class Order(models.Model):
     class Meta:
         ordering = ["-pk"]
         indexes = [models.Index(fields=["created_at"], condition=models.Q(status="open"), name="order_open")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization"],
+                condition=models.Q(status="open", is_automatic=True),
+                name="order_one_automatic_at_a_time",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(pack=None) ^ models.Q(subscription=None), name="order_of_a_pack_or_a_plan"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.public_id}: {self.credits + self.bonus_credits} credits"
+
+    @property
+    def title(self) -> str:
+        """What was bought. Select `pack` and `subscription__plan` with it."""
+        if self.pack is not None:
+            return f"{self.pack.name} pack"
+        return f"{self.subscription.plan.name} plan" if self.subscription is not None else ""
 
     @property
     def credit_nanos(self) -> int:

@@ -5,6 +5,7 @@ the difference to what has been is then transferred. So every order of events en
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import structlog
 from django.db import transaction
@@ -13,7 +14,7 @@ from django.utils import timezone
 from accounts import audit, events
 from accounts.models import Organization, User
 from billing import ledger, lots
-from billing.models import Account, AccountKind, Dispute, Lot, Order, Pack, Transfer
+from billing.models import Account, AccountKind, Dispute, Lot, Order, Pack, Subscription, Transfer
 from billing.money import format_credits
 
 log = structlog.get_logger(__name__)
@@ -39,7 +40,14 @@ class Payment:
     currency: str
 
 
-def order(*, organization: Organization, pack: Pack, by: User | None, origin: audit.Origin | None = None) -> Order:
+def order(
+    *,
+    organization: Organization,
+    pack: Pack,
+    by: User | None,
+    origin: audit.Origin | None = None,
+    is_automatic: bool = False,
+) -> Order:
     """A new order for a pack at its present price."""
     with transaction.atomic():
         made = Order.objects.create(
@@ -50,6 +58,7 @@ def order(*, organization: Organization, pack: Pack, by: User | None, origin: au
             amount_cents=pack.price_cents,
             credits=pack.credits,
             bonus_credits=pack.bonus_credits,
+            is_automatic=is_automatic,
         )
         audit.record(
             action="credits.order",
@@ -63,13 +72,28 @@ def order(*, organization: Organization, pack: Pack, by: User | None, origin: au
     return made
 
 
+def order_of_invoice(subscription: Subscription, invoice_id: str) -> Order:
+    """The order of one month of a subscription, made at the first call."""
+    made, _ = Order.objects.get_or_create(
+        invoice_id=invoice_id,
+        defaults={
+            "organization_id": subscription.organization_id,
+            "user_id": subscription.user_id,
+            "subscription": subscription,
+            "currency": subscription.currency,
+            "amount_cents": subscription.amount_cents,
+            "credits": subscription.monthly_credits,
+        },
+    )
+    return made
+
+
 def pay(of: Order, payment: Payment) -> bool:
     """Credit a paid order, once; False if it was credited before. Raises `PaymentMismatch`."""
     with transaction.atomic():
         found = _locked(of)
         if found.status == Order.Status.PAID:
-            if payment.payment_intent_id and found.payment_intent_id != payment.payment_intent_id:
-                raise PaymentMismatch(f"order {found.public_id} was paid by another payment")
+            _note_payment(found, payment.payment_intent_id)
             return False
         _check(found, payment)
         account = ledger.account_of(found.organization)
@@ -79,11 +103,16 @@ def pay(of: Order, payment: Payment) -> bool:
             amount=found.credit_nanos,
             kind=Transfer.Kind.PURCHASE,
             idempotency_key=f"order:{found.public_id}",
-            memo=f"{found.pack.name} pack",
+            memo=found.title,
             by=found.user,
             group=found.public_id,
         )
-        lots.add(bought, Lot.Kind.PAID)
+        if found.subscription is None:
+            lots.add(bought, Lot.Kind.PAID)
+        else:
+            days = found.subscription.credit_days
+            expires_at = None if days is None else timezone.now() + timedelta(days=days)
+            lots.add(bought, Lot.Kind.PLAN, expires_at=expires_at)
         if found.bonus_credits:
             bonus = ledger.transfer(
                 debit=ledger.house(AccountKind.PROMOTIONS),
@@ -91,7 +120,7 @@ def pay(of: Order, payment: Payment) -> bool:
                 amount=found.bonus_nanos,
                 kind=Transfer.Kind.BONUS,
                 idempotency_key=f"order:{found.public_id}:bonus",
-                memo=f"{found.pack.name} pack, bonus",
+                memo=f"{found.title}, bonus",
                 by=found.user,
                 group=found.public_id,
             )
@@ -114,6 +143,12 @@ def pay(of: Order, payment: Payment) -> bool:
         _thaw(account)
     log.info("order_paid", order=str(of.public_id), organization_id=of.organization_id, cents=payment.paid_cents)
     return True
+
+
+def note_payment(of: Order, payment_intent_id: str) -> None:
+    """Which payment paid this invoice's order. Raises `PaymentMismatch`."""
+    with transaction.atomic():
+        _note_payment(_locked(of), payment_intent_id)
 
 
 def note_refunded(of: Order, refunded_cents: int, *, is_current: bool = False) -> None:
@@ -149,7 +184,18 @@ def close(of: Order, status: str) -> bool:
 
 
 def _locked(of: Order) -> Order:
-    return Order.objects.select_for_update(of=("self",)).select_related("pack", "organization", "user").get(pk=of.pk)
+    rows = Order.objects.select_for_update(of=("self",))
+    return rows.select_related("pack", "subscription__plan", "organization", "user").get(pk=of.pk)
+
+
+def _note_payment(found: Order, payment_intent_id: str) -> None:
+    """A paid order's payment, where it is told after its credit, as with invoices. Raises `PaymentMismatch`."""
+    if not payment_intent_id or found.payment_intent_id == payment_intent_id:
+        return
+    if found.payment_intent_id or not found.invoice_id:
+        raise PaymentMismatch(f"order {found.public_id} was paid by another payment")
+    found.payment_intent_id = payment_intent_id
+    found.save(update_fields=["payment_intent_id"])
 
 
 def _check(found: Order, payment: Payment) -> None:
@@ -193,7 +239,7 @@ def _claw(found: Order, kind: str) -> None:
 def _move_back(found: Order, account: Account, kind: str, difference: int) -> None:
     """One transfer for the difference. The bonus is taken back with the paid part: both were one purchase."""
     house = ledger.house(AccountKind.DISPUTES if kind == Transfer.Kind.DISPUTE else AccountKind.STRIPE_CLEARING)
-    memo = f"{'Dispute' if kind == Transfer.Kind.DISPUTE else 'Refund'}: {found.pack.name} pack"
+    memo = f"{'Dispute' if kind == Transfer.Kind.DISPUTE else 'Refund'}: {found.title}"
     debit, credit = (account, house) if difference > 0 else (house, account)
     moved = ledger.transfer(
         debit=debit,

@@ -17,9 +17,10 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from billing import purchases, stripe_api
-from billing.models import Dispute, Order, StripeEvent
+from billing import purchases, stripe_api, stripe_plans
+from billing.models import Dispute, Order, StripeEvent, Subscription
 from billing.purchases import Payment, PaymentMismatch
+from billing.stripe_objects import cents, mapping, moment, subjects_of
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +28,7 @@ TOLERANCE_S = 300
 SWEPT = timedelta(days=4)
 NO_ORDER = "no order of ours"
 CREDITED = "credited"
+LINKED = "payment noted"
 
 
 class BadSignature(ValueError):
@@ -71,16 +73,18 @@ def receive(event: dict[str, Any]) -> bool:
         if kept.outcome:
             return False
         _apply(kept)
-        if kept.outcome == CREDITED and kept.order is not None:
-            for parked in _parked(kept.order):
-                _apply(parked)
+        if kept.outcome in {CREDITED, LINKED} and kept.order is not None:
+            _apply_parked(kept.order)
     return True
 
 
 def _apply(kept: StripeEvent) -> None:
     """Do what an event says, and note what came of it."""
     apply, subject = HANDLERS.get(kept.type), _subject(kept.payload)
-    if apply is None or subject is None:
+    if kept.type in SUBSCRIPTION_EVENTS and subject is not None:
+        told_at = moment(kept.payload.get("created")) or timezone.now()
+        kept.outcome = stripe_plans.note_state(subject, told_at)
+    elif apply is None or subject is None:
         kept.outcome = "not needed"
     else:
         _lock_payment(subject)
@@ -93,20 +97,23 @@ def _apply(kept: StripeEvent) -> None:
     kept.save(update_fields=["outcome", "order"])
 
 
-def _parked(order: Order) -> list[StripeEvent]:
-    """Refunds and disputes of this order's payment that came before it was known."""
+def _apply_parked(order: Order) -> None:
+    """Do what events say that came before this order or its payment was known."""
+    parked = StripeEvent.objects.filter(outcome=NO_ORDER)
+    if order.invoice_id:
+        for event in parked.filter(type="invoice_payment.paid", payload__data__object__invoice=order.invoice_id):
+            _apply(event)
     order.refresh_from_db()
-    if not order.payment_intent_id:
-        return []
-    rows = StripeEvent.objects.filter(outcome=NO_ORDER, payload__data__object__payment_intent=order.payment_intent_id)
-    return list(rows.order_by("pk"))
+    if order.payment_intent_id:
+        for event in parked.filter(payload__data__object__payment_intent=order.payment_intent_id).order_by("pk"):
+            _apply(event)
 
 
 def _lock_payment(subject: dict[str, Any]) -> None:
     """One event of a payment at a time: none can pass another that is not committed yet."""
-    payment = subject.get("payment_intent") or subject.get("id")
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"stripe.payment:{payment}"])
+        for name in subjects_of(subject):
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"stripe.payment:{name}"])
 
 
 def _subject(event: dict[str, Any]) -> dict[str, Any] | None:
@@ -117,7 +124,9 @@ def _subject(event: dict[str, Any]) -> dict[str, Any] | None:
 
 def pull(order: Order) -> None:
     """Ask Stripe how an order stands, and do what a lost event would have done. Raises `StripeUnavailable`."""
-    if not order.checkout_session_id:
+    if order.checkout_session_id is None:
+        for charge in stripe_api.charges_of(order.payment_intent_id) if order.payment_intent_id else []:
+            _charge(charge, is_current=True)
         return
     found = stripe_api.session(order.checkout_session_id)
     charges = stripe_api.charges_of(order.payment_intent_id) if order.payment_intent_id else []
@@ -131,6 +140,11 @@ def pull(order: Order) -> None:
         _charge(charge, is_current=True)
 
 
+def note_intent(found: dict[str, Any]) -> None:
+    """Credit the order of a payment that Stripe just answered with. Raises `PaymentMismatch`."""
+    _intent(found)
+
+
 def sweep() -> int:
     """Pull what webhooks may have lost in four days; returns how many objects. Raises `StripeUnavailable`."""
     since = timezone.now() - SWEPT
@@ -138,6 +152,16 @@ def sweep() -> int:
     for found in stripe_api.sessions_since(since):
         looked += 1
         _quietly(lambda found=found: _session(found))  # type: ignore[misc]
+    for intent in stripe_api.intents_since(since):
+        looked += 1
+        _quietly(lambda intent=intent: _intent(intent))  # type: ignore[misc]
+    for invoice in stripe_api.invoices_since(since):
+        looked += 1
+        _quietly(lambda invoice=invoice: _invoice(invoice))  # type: ignore[misc]
+    known = Subscription.objects.filter(stripe_id__isnull=False)
+    for subscription in known.exclude(status=Subscription.Status.CANCELED):
+        looked += 1
+        _quietly(lambda subscription=subscription: stripe_plans.pull(subscription))  # type: ignore[misc]
     for refund in stripe_api.refunds_since(since):
         looked += 1
         order = _order_of_payment(refund.get("payment_intent"))
@@ -157,6 +181,8 @@ Outcome = tuple[Order | None, str]
 
 def _session(found: dict[str, Any]) -> Outcome:
     """A checkout session: paid, or over."""
+    if found.get("mode") == "subscription":
+        return None, stripe_plans.note_checkout(found)
     order = _order(found.get("client_reference_id"))
     if order is None:
         return None, NO_ORDER
@@ -169,8 +195,8 @@ def _session(found: dict[str, Any]) -> Outcome:
     payment = Payment(
         session_id=str(found.get("id")),
         payment_intent_id=str(found.get("payment_intent") or ""),
-        subtotal_cents=_cents(found, "amount_subtotal"),
-        paid_cents=_cents(found, "amount_total"),
+        subtotal_cents=cents(found, "amount_subtotal"),
+        paid_cents=cents(found, "amount_total"),
         currency=str(found.get("currency")),
     )
     return order, CREDITED if purchases.pay(order, payment) else "credited before"
@@ -178,10 +204,10 @@ def _session(found: dict[str, Any]) -> Outcome:
 
 def _intent(found: dict[str, Any]) -> Outcome:
     """A payment: where it is what was ordered, without discounts or taxes, it need not wait for its checkout."""
-    order = _order(_metadata(found).get("order"))
+    order = _order(mapping(found, "metadata").get("order"))
     if order is None:
         return None, NO_ORDER
-    received = _cents(found, "amount_received")
+    received = cents(found, "amount_received")
     if found.get("status") != "succeeded" or received != order.amount_cents:
         return order, "left to its checkout"
     payment = Payment("", str(found.get("id")), received, received, str(found.get("currency")))
@@ -190,10 +216,10 @@ def _intent(found: dict[str, Any]) -> Outcome:
 
 def _charge(found: dict[str, Any], *, is_current: bool = False) -> Outcome:
     """A charge: how much of it has been refunded, and where its receipt is."""
-    order = _order(_metadata(found).get("order")) or _order_of_payment(found.get("payment_intent"))
+    order = _order(mapping(found, "metadata").get("order")) or _order_of_payment(found.get("payment_intent"))
     if order is None:
         return None, NO_ORDER
-    refunded = _cents(found, "amount_refunded")
+    refunded = cents(found, "amount_refunded")
     purchases.note_refunded(order, refunded, is_current=is_current)
     receipt = found.get("receipt_url")
     if isinstance(receipt, str) and receipt.startswith(("https://", "http://")) and len(receipt) <= 500:
@@ -202,22 +228,40 @@ def _charge(found: dict[str, Any], *, is_current: bool = False) -> Outcome:
 
 
 def _dispute(found: dict[str, Any]) -> Outcome:
-    order = _order_of_payment(found.get("payment_intent")) or _order(_metadata(found).get("order"))
+    order = _order_of_payment(found.get("payment_intent")) or _order(mapping(found, "metadata").get("order"))
     if order is None:
         return None, NO_ORDER
     state = {"won": Dispute.State.WON, "lost": Dispute.State.LOST, "warning_closed": Dispute.State.WON}.get(
         str(found.get("status")), Dispute.State.OPEN
     )
-    purchases.note_dispute(order, stripe_id=str(found.get("id")), amount_cents=_cents(found, "amount"), state=state)
+    purchases.note_dispute(order, stripe_id=str(found.get("id")), amount_cents=cents(found, "amount"), state=state)
     return order, f"dispute {Dispute.State(state).label.lower()}"
 
 
+def _invoice(found: dict[str, Any]) -> Outcome:
+    """A paid invoice: a month of a plan."""
+    order, is_new = stripe_plans.pay_invoice(found)
+    if order is None:
+        return None, "nothing to credit"
+    return order, CREDITED if is_new else "credited before"
+
+
+def _invoice_payment(found: dict[str, Any]) -> Outcome:
+    order = stripe_plans.link_payment(found)
+    return order, LINKED if order is not None else NO_ORDER
+
+
+SUBSCRIPTION_EVENTS = frozenset(
+    f"customer.subscription.{what}" for what in ("created", "updated", "deleted", "paused", "resumed")
+)
 HANDLERS: dict[str, Callable[[dict[str, Any]], Outcome]] = {
     "checkout.session.completed": _session,
     "checkout.session.async_payment_succeeded": _session,
     "checkout.session.async_payment_failed": _session,
     "checkout.session.expired": _session,
     "payment_intent.succeeded": _intent,
+    "invoice.paid": _invoice,
+    "invoice_payment.paid": _invoice_payment,
     "charge.succeeded": _charge,
     "charge.updated": _charge,
     "charge.refunded": _charge,
@@ -243,18 +287,6 @@ def _order_of_payment(payment_intent_id: object) -> Order | None:
     return Order.objects.filter(payment_intent_id=payment_intent_id).first()
 
 
-def _metadata(found: dict[str, Any]) -> dict[str, Any]:
-    metadata = found.get("metadata")
-    return metadata if isinstance(metadata, dict) else {}
-
-
-def _cents(found: dict[str, Any], name: str) -> int:
-    value = found.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise PaymentMismatch(f"{name} is {value!r}")
-    return value
-
-
 def _signed_at(header: str) -> float:
     for part in header.split(","):
         name, _, value = part.strip().partition("=")
@@ -263,7 +295,7 @@ def _signed_at(header: str) -> float:
     return 0.0
 
 
-def _quietly(look: Callable[[], Outcome]) -> None:
+def _quietly(look: Callable[[], object]) -> None:
     """One object of a sweep: what is wrong with it is for staff, and stops no other."""
     try:
         with transaction.atomic():

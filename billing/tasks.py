@@ -14,6 +14,7 @@ from billing import (
     stripe_api,
     stripe_events,
 )
+from billing import top_up as top_ups
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +61,13 @@ def sweep_payments() -> None:
 def tell_of_low_balances() -> None:
     """Tell whoever runs out of credit."""
     low_balance.tell()
+
+
+@shared_task
+def top_up() -> None:
+    """Buy credit for whoever wants it bought by itself."""
+    if stripe_api.is_on():
+        top_ups.run()
 
 
 @shared_task

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from billing import end_user_views, limit_views, payment_views, views
+from billing import end_user_views, limit_views, payment_views, plan_views, views
 
 app_name = "billing"
 urlpatterns = [
@@ -10,6 +10,12 @@ urlpatterns = [
     path("o/<slug:slug>/billing/buy/", payment_views.buy, name="buy"),
     path("o/<slug:slug>/billing/done/", payment_views.checkout_done, name="checkout-done"),
     path("o/<slug:slug>/billing/portal/", payment_views.portal, name="portal"),
+    path("o/<slug:slug>/billing/plan/", plan_views.plan, name="plan"),
+    path("o/<slug:slug>/billing/plan/subscribe/", plan_views.subscribe, name="subscribe"),
+    path("o/<slug:slug>/billing/plan/done/", plan_views.subscribed, name="subscribed"),
+    path("o/<slug:slug>/billing/plan/cancel/", plan_views.cancel, name="plan-cancel"),
+    path("o/<slug:slug>/billing/plan/resume/", plan_views.resume, name="plan-resume"),
+    path("o/<slug:slug>/billing/top-up/", plan_views.top_up, name="top-up"),
     path("o/<slug:slug>/billing/transfers/", payment_views.transfer_list, name="transfers"),
     path("o/<slug:slug>/billing/statements/<str:month>/", payment_views.statement, name="statement"),
     path(

@@ -22,11 +22,13 @@ django.setup()
 
 from django.core.management import CommandError, call_command
 from django.db import connections
+from django.test import override_settings
 
 from accounts import keys, organizations
 from accounts.models import ApiKey, Organization
 from billing import codes, ledger, reaper, reconciliation, settlement
 from billing import rates as price_book
+from billing import top_up as top_ups
 from gallery import keeping
 from proxy import outlook, providers
 from proxy.models import Model, Provider
@@ -66,6 +68,12 @@ def grant(*, organization_id: int, amount_nanos: int) -> None:
 def code(*, credits_: int) -> str:
     """A redeem code."""
     return codes.create(credits=credits_)
+
+
+def top_up(*, payments: dict[str, str]) -> int:
+    """Buy for whoever wants it bought by itself, at the Stripe that these settings name; how many bought."""
+    with override_settings(**payments):
+        return top_ups.run()
 
 
 def model(
@@ -135,6 +143,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     verb.__name__: verb
     for verb in (
         code,
+        top_up,
         organization,
         issue_key,
         revoke_key,

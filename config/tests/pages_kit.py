@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from accounts import keys, organizations
 from accounts.models import ApiKey, Membership, Organization, Role, User
-from billing import ledger, purchases
-from billing.models import Order, Pack, UsageRecord
+from billing import ledger, purchases, subscriptions
+from billing.models import Order, Pack, Plan, Subscription, UsageRecord
 from billing.usage import first_id_at
 from gallery.models import Image
 from gallery.tests import kit as gallery_kit
@@ -105,6 +105,17 @@ def speaking_model(name: str) -> None:
     provider, _ = Provider.objects.get_or_create(slug="voices", kind="openai-compatible", base_url="https://voices/v1")
     model, _ = Model.objects.get_or_create(name=name, endpoints=["/v1/realtime"])
     Deployment.objects.get_or_create(model=model, provider=provider, upstream_name=name)
+
+
+def subscription(organization: Organization) -> Subscription:
+    """A plan that is paid for; the one that is there if there is one."""
+    if (known := subscriptions.current(organization)) is not None:
+        return known
+    ours = subscriptions.begin(organization=organization, plan=Plan.objects.get(slug="team"), by=None)
+    ours.status = Subscription.Status.ACTIVE
+    ours.stripe_id, ours.checkout_session_id = f"sub_{ours.public_id}", f"cs_{ours.public_id}"
+    ours.save()
+    return ours
 
 
 def order(organization: Organization) -> Order:

@@ -208,6 +208,7 @@ class Installation:
         self.redis = Redis(self.home / "redis", durable=False)
         self.services: list[Service] = []
         self._clerk: Clerk | None = None
+        self.payments: dict[str, str] = {}  # how to reach the simulated Stripe, once there is a shop
         self.database_url = self.redis_url = ""
         self._environment: dict[str, str] = {}
 
@@ -316,6 +317,7 @@ class Installation:
             "STRIPE_WEBHOOK_SECRET": f"whsec_{os.urandom(12).hex()}",
             "STRIPE_API_BASE": f"http://{HOST}:{port}",
         }
+        self.payments = {name: payments[name] for name in ("STRIPE_SECRET_KEY", "STRIPE_API_BASE")}
         argv = [sys.executable, "-m", "sandbox.stripe", "--host", HOST, "--port", str(port)]
         argv += ["--base-url", payments["STRIPE_API_BASE"]]
         argv += ["--endpoint", f"http://{HOST}:{web_port}/stripe/webhook"]

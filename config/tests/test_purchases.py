@@ -1,7 +1,6 @@
 """Stripe's events in every order, number and shape end in the same books. Each event is signed as Stripe signs."""
 
 import itertools
-import json
 import random
 import threading
 import time
@@ -10,8 +9,6 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import connection
-from django.test import Client
-from django.urls import reverse
 
 from accounts.models import Event, Organization
 from accounts.tests.factories import OrganizationFactory
@@ -19,10 +16,10 @@ from billing import ledger, lots, purchases, stripe_events
 from billing.models import Account, AccountKind, Lot, LotUse, Order, Pack, StripeEvent, Transfer
 from billing.money import NANOS_PER_CREDIT
 from billing.tests.proofs_kit import drift
+from config.tests.stripe_kit import SECRET, deliver
 from sandbox.stripe.bank import Bank
-from sandbox.stripe.webhooks import event_of, signature
+from sandbox.stripe.webhooks import event_of
 
-SECRET = "whsec_test"
 TOTAL = 1_800 * NANOS_PER_CREDIT
 
 
@@ -60,17 +57,6 @@ def bought(organization: Organization, *, code: str = "") -> tuple[Order, list[d
     order.refresh_from_db()
     bank.pay(session, code)
     return order, events, bank
-
-
-def deliver(event: dict[str, Any], *, secret: str = SECRET, at: int | None = None) -> int:
-    payload = json.dumps(event).encode()
-    answer = Client().post(
-        reverse("billing:stripe-webhook"),
-        payload,
-        content_type="application/json",
-        headers={"stripe-signature": signature(payload, secret, at)},
-    )
-    return answer.status_code
 
 
 def balance(organization: Organization) -> int:
@@ -323,8 +309,10 @@ def test_the_sweep_finds_what_webhooks_lost(organization: Organization, monkeypa
     monkeypatch.setattr(api, "sessions_since", listed("checkout.session"))
     monkeypatch.setattr(api, "refunds_since", listed("refund"))
     monkeypatch.setattr(api, "disputes_since", listed("dispute"))
+    monkeypatch.setattr(api, "intents_since", listed("payment_intent"))
+    monkeypatch.setattr(api, "invoices_since", listed("invoice"))
     monkeypatch.setattr(api, "charges_of", lambda intent: bank.listed("charge", payment_intent=intent))
-    assert stripe_events.sweep() == 3
+    assert stripe_events.sweep() == 4
     expected = TOTAL - -(-TOTAL * 1_500 // 1_999)
     assert balance(organization) == expected
     stripe_events.sweep()

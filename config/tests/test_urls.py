@@ -95,6 +95,14 @@ TABLE = [
     Row("billing:buy", _made(BOOKKEEPERS, 302), "post", {"pack": "popular"}),
     Row("billing:portal", _made(BOOKKEEPERS, 302), "post"),
     Row("billing:checkout-done", BOOKKEEPERS),
+    Row("billing:plan", BOOKKEEPERS),
+    Row("billing:subscribe", _made(BOOKKEEPERS, 302), "post", {"plan": "team"}),
+    Row("billing:subscribed", _made(BOOKKEEPERS, 302)),
+    Row("billing:plan-cancel", BOOKKEEPERS),
+    Row("billing:plan-cancel", _made(BOOKKEEPERS, 302), "post"),
+    Row("billing:plan-resume", _made(BOOKKEEPERS, 302), "post"),
+    Row("billing:top-up", BOOKKEEPERS),
+    Row("billing:top-up", _made(BOOKKEEPERS, 422), "post", {"pack": "none"}),
     Row("billing:statement", BOOKKEEPERS),
     Row("billing:statement-file", BOOKKEEPERS),
     Row("billing:transfers", BOOKKEEPERS),
@@ -135,6 +143,10 @@ def _address(name: str, cast: Cast) -> str:
         return reverse(name, args=[slug, pages_kit.key_of(cast.organization).public_id])
     if name in {"billing:pricing", "billing:stripe-webhook"}:
         return reverse(name)
+    if name in {"billing:subscribed", "billing:plan-cancel", "billing:plan-resume"}:
+        subscription = pages_kit.subscription(cast.organization)
+        asked = f"?session_id={subscription.checkout_session_id}" if name == "billing:subscribed" else ""
+        return reverse(name, args=[slug]) + asked
     if name == "billing:checkout-done":
         order = pages_kit.order(cast.organization)
         return reverse(name, args=[slug]) + f"?session_id={order.checkout_session_id}"

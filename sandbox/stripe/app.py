@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from uvicorn import Config, Server
 
-from sandbox.stripe import pages
+from sandbox.stripe import pages, plans
 from sandbox.stripe.bank import Bank, Record, Refused
 from sandbox.stripe.webhooks import Courier
 
@@ -20,7 +20,17 @@ Answer = tuple[int, str, str]
 
 MAX_BODY = 1_000_000
 JSON, HTML = "application/json", "text/html; charset=utf-8"
-_LISTS = {"charges": "charge", "refunds": "refund", "disputes": "dispute", "checkout/sessions": "checkout.session"}
+_LISTS = {
+    "charges": "charge",
+    "refunds": "refund",
+    "disputes": "dispute",
+    "checkout/sessions": "checkout.session",
+    "payment_intents": "payment_intent",
+    "payment_methods": "payment_method",
+    "invoices": "invoice",
+}
+_OBJECTS = {"customers": "customer", "subscriptions": "subscription", "checkout/sessions": "checkout.session"}
+_FILTERS = ("payment_intent", "customer", "subscription", "status")
 _KEY = re.compile(r"\[([^\]]*)\]")
 
 
@@ -56,7 +66,7 @@ class Stripe:
             else:
                 status, kind, text, location = self._page(method, path, nested(body.decode()), query)
         except Refused as refusal:
-            error = {"type": "invalid_request_error", "message": str(refusal), "code": refusal.code}
+            error = {"type": refusal.kind, "message": str(refusal), "code": refusal.code}
             status, kind, text = refusal.status, JSON, json.dumps({"error": error})
         sent = [(b"content-type", kind.encode()), (b"request-id", b"req_sandbox")]
         if location:
@@ -77,28 +87,39 @@ class Stripe:
             url = f"{self._base_url}/portal/{customer['id']}?return_url={fields.get('return_url', '')}"
             made = {"id": "bps_sandbox", "object": "billing_portal.session", "url": url}
         elif method == "GET" and path in _LISTS:
-            filters = {name: fields[name] for name in ("payment_intent",) if name in fields}
+            filters = {name: fields[name] for name in _FILTERS if name in fields}
             rows = self.bank.listed(_LISTS[path], **filters)
             made = {"object": "list", "data": [self.bank.shown(row) for row in rows], "has_more": False, "url": path}
-        elif method == "GET" and path.startswith("checkout/sessions/"):
+        elif method == "GET" and path.rpartition("/")[0] in _OBJECTS:
             expand = fields.get("expand", {})
             wanted = tuple(expand.values()) if isinstance(expand, dict) else ()
-            made = self.bank.shown(self.bank.get(path.rpartition("/")[2], "checkout.session"), wanted)
+            folder, _, record_id = path.rpartition("/")
+            made = self.bank.shown(self.bank.get(record_id, _OBJECTS[folder]), wanted)
+        elif method == "POST" and path == "payment_intents":
+            made = self.bank.once(idempotency_key, lambda: self.bank.off_session(fields, self._base_url))
+        elif method == "POST" and path.startswith("subscriptions/"):
+            made = plans.change(self.bank, self.bank.get(path.rpartition("/")[2], "subscription"), fields)
         else:
             raise Refused(404, f"Unrecognized request URL ({method}: /v1/{path})")
         return 200, JSON, json.dumps(self.bank.shown(made))
 
     def _page(self, method: str, path: str, fields: Record, query: Record) -> tuple[int, str, str, str]:
         kind, _, record_id = path.strip("/").partition("/")
+        if kind == "pay":
+            return self._checkout(method, self.bank.get(record_id, "checkout.session"), fields)
         if kind == "receipts":
-            return 200, HTML, pages.receipt(self.bank.get(record_id, "charge")), ""
-        if kind == "portal":
-            customer = self.bank.get(record_id, "customer")
-            charges = self.bank.listed("charge", customer=record_id)
-            return 200, HTML, pages.portal(customer, charges, str(query.get("return_url", "/"))), ""
-        if kind != "pay":
+            html = pages.receipt(self.bank.get(record_id, "charge"))
+        elif kind == "invoices":
+            html = pages.invoice(self.bank.get(record_id, "invoice"))
+        elif kind == "portal":
+            if method == "POST":
+                self._use_portal(record_id, fields)
+            html = self._portal(record_id, str(query.get("return_url", "/")))
+        else:
             raise Refused(404, "There is no such page.")
-        session = self.bank.get(record_id, "checkout.session")
+        return 200, HTML, html, ""
+
+    def _checkout(self, method: str, session: Record, fields: Record) -> tuple[int, str, str, str]:
         if method != "POST":
             return 200, HTML, pages.checkout(session), ""
         action = fields.get("action")
@@ -109,8 +130,28 @@ class Stripe:
             return 303, HTML, "", session["cancel_url"]
         return 402, HTML, pages.checkout(session, "Your card was declined. Try another one."), ""
 
+    def _portal(self, customer_id: str, return_url: str) -> str:
+        return pages.portal(
+            self.bank.get(customer_id, "customer"),
+            charges=self.bank.listed("charge", customer=customer_id),
+            cards=self.bank.listed("payment_method", customer=customer_id),
+            subscriptions=self.bank.listed("subscription", customer=customer_id),
+            return_url=return_url,
+        )
+
+    def _use_portal(self, customer_id: str, fields: Record) -> None:
+        """What a customer does there: add a card that is good or will be declined, or let a month pass."""
+        action = fields.get("action")
+        if action in {"good_card", "bad_card"}:
+            self.bank.save_card(customer_id)["declines"] = action == "bad_card"
+            self.bank.keep()
+        elif action in {"renew", "renew_declined"}:
+            subscription = self.bank.get(str(fields.get("subscription")), "subscription")
+            if subscription["customer"] == customer_id and subscription["status"] != "canceled":
+                plans.renew(self.bank, subscription, is_declined=action == "renew_declined")
+
     def _simulate(self, what: str, fields: Record) -> Answer:
-        """What banks and time do: `dispute`, `won`, `lost`, `expire`; `events` are all that were sent."""
+        """What banks and time do: `dispute`, `won`, `lost`, `expire`, `renew`; `events` are all that were sent."""
         if what == "events":
             return 200, JSON, json.dumps(self.courier.sent)
         if what == "expire":
@@ -119,6 +160,9 @@ class Stripe:
             charge = self.bank.listed("charge", payment_intent=fields["payment_intent"])[0]
             made = self.bank.dispute(charge, int(fields["amount"]) if "amount" in fields else None)
             return 200, JSON, json.dumps(made)
+        elif what == "renew":
+            subscription = self.bank.get(str(fields["subscription"]), "subscription")
+            plans.renew(self.bank, subscription, is_declined=bool(fields.get("declined")))
         elif what in {"won", "lost"}:
             self.bank.decide(self.bank.get(str(fields["dispute"]), "dispute"), is_won=what == "won")
         else:

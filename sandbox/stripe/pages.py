@@ -42,14 +42,41 @@ def receipt(charge: dict[str, Any]) -> str:
     )
 
 
-def portal(customer: dict[str, Any], charges: list[dict[str, Any]], return_url: str) -> str:
+def invoice(found: dict[str, Any]) -> str:
+    paid = money(found["amount_paid"], found["currency"])
+    return page("Invoice", f"{_NOTE}<h1>Invoice</h1><p>Paid: {paid}</p><p>{found['id']}</p>")
+
+
+def portal(
+    customer: dict[str, Any],
+    *,
+    charges: list[dict[str, Any]],
+    cards: list[dict[str, Any]],
+    subscriptions: list[dict[str, Any]],
+    return_url: str,
+) -> str:
     rows = "".join(
         f'<li><a href="/receipts/{one["id"]}">{money(one["amount"], one["currency"])}</a></li>' for one in charges
     )
+    kept = "".join(
+        f"<li>{one['card']['brand']} •••• {one['card']['last4']}{' (will be declined)' if one['declines'] else ''}</li>"
+        for one in cards
+    )
+    months = "".join(
+        f"""<li>{one["status"]}{" (ends with its month)" if one["cancel_at_period_end"] else ""}
+<form method="post"><input type="hidden" name="subscription" value="{one["id"]}">
+<button name="action" value="renew">Let a month pass</button>
+<button name="action" value="renew_declined">Let a month pass; the card is declined</button></form></li>"""
+        for one in subscriptions
+    )
     return page(
         "Customer portal",
-        f"{_NOTE}<h1>{escape(customer.get('name') or 'Customer')}</h1><h2>Payments</h2>"
-        f'<ul>{rows or "<li>None yet</li>"}</ul><p><a href="{escape(return_url)}">Back</a></p>',
+        f"""{_NOTE}<h1>{escape(customer.get("name") or "Customer")}</h1>
+<h2>Cards</h2><ul>{kept or "<li>None yet</li>"}</ul>
+<form method="post"><button class="main" name="action" value="good_card">Add a card</button>
+<button name="action" value="bad_card">Add a card that will be declined</button></form>
+<h2>Subscriptions</h2><ul>{months or "<li>None</li>"}</ul>
+<h2>Payments</h2><ul>{rows or "<li>None yet</li>"}</ul><p><a href="{escape(return_url)}">Back</a></p>""",
     )
 
 
