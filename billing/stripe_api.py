@@ -44,6 +44,11 @@ def is_live() -> bool:
     return settings.STRIPE_SECRET_KEY.startswith(("sk_live_", "rk_live_"))
 
 
+def address() -> str:
+    """Where Stripe answers, without a key with 401."""
+    return f"{settings.STRIPE_API_BASE or 'https://api.stripe.com'}/v1/balance"
+
+
 def checkout(order: Order) -> str:
     """The address of Stripe's checkout page for an open order. May be called again: it is the same checkout."""
     organization = order.organization

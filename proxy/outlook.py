@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from accounts import events
 from accounts.models import Organization
+from billing import stripe_api
 from billing.models import UsageRollup
 from proxy.models import Deployment, Provider
 from status import services, snapshot
@@ -19,10 +20,11 @@ USED_WITHIN = timedelta(days=7)
 
 
 def keep_services() -> None:
-    """One service of the status page for each provider; servers of the operator's own are asked whether they live.
+    """One service of the status page for each provider, and one for payments where credit is sold.
 
-    May run twice.
+    Servers of the operator's own, and the payment provider, are asked whether they live. May run twice.
     """
+    services.keep_payments(stripe_api.address() if stripe_api.is_on() else "")
     services.keep_providers(
         (
             provider.slug,

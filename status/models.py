@@ -55,6 +55,7 @@ class Check(models.Model):
 
     class Kind(models.TextChoices):
         HTTP = "http", "HTTP: answers below 500"
+        WEBSOCKET = "websocket", "WebSocket: answers the handshake"
         TCP = "tcp", "TCP: host:port accepts"
         COMPLETION = "completion", "A completion of one token (target: model)"
         DATABASE = "database", "PostgreSQL answers"

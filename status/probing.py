@@ -1,5 +1,7 @@
 """Running the probes that are due. Each has a deadline; what fails is a fact about the service, never an error here."""
 
+import base64
+import secrets
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +33,7 @@ def run_due() -> int:
     if not due:
         return 0
     with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
-        found = list(pool.map(_probe, due))
+        found = list(pool.map(probe, due))
     done = timezone.now()
     for check, (error, latency_ms) in zip(due, found, strict=True):
         check.failures = check.failures + 1 if error else 0
@@ -52,7 +54,7 @@ def is_configured(check: Check) -> bool:
     return True
 
 
-def _probe(check: Check) -> tuple[str, int | None]:
+def probe(check: Check) -> tuple[str, int | None]:
     """(error, latency in ms): an empty error is a success."""
     if not is_configured(check):
         return "", None
@@ -69,6 +71,19 @@ def _probe(check: Check) -> tuple[str, int | None]:
 def _http(check: Check) -> None:
     answer = httpx.get(urljoin(settings.SITE_URL, check.target), timeout=check.timeout_s, follow_redirects=False)
     if answer.status_code >= 500:
+        raise ProbeFailed(f"HTTP {answer.status_code}")
+
+
+def _websocket(check: Check) -> None:
+    """A handshake without a key: to be asked for one is a sign of life (RFC 6455, section 4.2.2)."""
+    headers = {
+        "connection": "Upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": base64.b64encode(secrets.token_bytes(16)).decode(),
+    }
+    answer = httpx.get(urljoin(settings.SITE_URL, check.target), headers=headers, timeout=check.timeout_s)
+    if answer.status_code not in {101, 401}:
         raise ProbeFailed(f"HTTP {answer.status_code}")
 
 
@@ -115,6 +130,7 @@ def _storage(check: Check) -> None:
 
 _PROBES = {
     Check.Kind.HTTP: _http,
+    Check.Kind.WEBSOCKET: _websocket,
     Check.Kind.TCP: _tcp,
     Check.Kind.COMPLETION: _completion,
     Check.Kind.DATABASE: _database,

@@ -1,4 +1,4 @@
-"""The services that stand for providers. Those of every installation are made by migration 0002."""
+"""The services that stand for providers and payments. Those of every installation are made by migrations."""
 
 from collections.abc import Iterable
 
@@ -7,6 +7,7 @@ from django.db import transaction
 from status.models import Check, Service
 
 GROUP = "Model providers"
+PAYMENTS = "payments"
 
 
 @transaction.atomic
@@ -37,3 +38,19 @@ def keep_providers(providers: Iterable[tuple[str, str, bool, str]]) -> None:
     Service.objects.filter(pk__in=[service.pk for service in known.values() if service.group == GROUP]).update(
         is_public=False
     )
+
+
+@transaction.atomic
+def keep_payments(address: str) -> None:
+    """A service for payments where credit is sold: `address` is asked whether its provider lives; empty: hidden.
+
+    May run twice; what staff changed stays.
+    """
+    found = Service.objects.filter(slug=PAYMENTS).first()
+    if found is None and address:
+        made = Service.objects.create(
+            slug=PAYMENTS, name="Payments", description="Buying credit", group="Platform", position=50
+        )
+        Check.objects.create(service=made, kind=Check.Kind.HTTP, target=address[:300], interval_s=60, is_upstream=True)
+    elif found is not None and found.is_public != bool(address):
+        Service.objects.filter(pk=found.pk).update(is_public=bool(address))

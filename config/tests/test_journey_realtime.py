@@ -11,6 +11,8 @@ from websockets.sync.client import connect
 from config.tests.processes import Installation, Service, wait_for
 from config.tests.test_realtime import Talk, cost_of
 from sandbox.processes import free_port
+from status import probing
+from status.models import Check
 
 MODEL = "spoken"
 PRICES = {"input": 4_000, "cached_input": 400, "output": 24_000}
@@ -130,3 +132,14 @@ def test_strangers_hear_nothing_of_an_organization(installation: Installation, w
     address = f"{web.url.replace('http', 'ws')}/ws/o/{customer['slug']}/live"
     with pytest.raises(Exception, match="403"), connect(address, origin=web.url):  # type: ignore[arg-type]
         pass
+
+
+def test_the_status_page_s_probe_sees_a_living_relay_and_a_dead_one(web: Service, settings: Any) -> None:
+    check = Check(kind=Check.Kind.WEBSOCKET, target="/v1/realtime", timeout_s=5)
+    settings.SITE_URL = web.url
+    error, latency_ms = probing.probe(check)
+    assert (error, latency_ms is not None) == ("", True)
+    check.target = "/v1/nothing"
+    assert probing.probe(check)[0].startswith("HTTP ")
+    settings.SITE_URL = f"http://127.0.0.1:{free_port()}"
+    assert probing.probe(check)[0] == "ConnectError"
