@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import URLPattern, path
 
-from billing import ledger, margins, payment_admin, price_admin  # noqa: F401 - they register their own
+from billing import ledger, margins, payment_admin, price_admin, price_list_admin  # noqa: F401 - they register their own
 from billing.models import (
     Account,
     Budget,

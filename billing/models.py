@@ -314,7 +314,7 @@ class UsageRollup(models.Model):
 
 # Django finds an app's models in its `models` module.
 from billing.budget_models import Budget, BudgetWarning, EndUserBlock, EndUserDefault  # noqa: E402, F401
-from billing.price_models import Price  # noqa: E402, F401
+from billing.price_models import Price, PriceList  # noqa: E402, F401
 from billing.purchase_models import (  # noqa: E402, F401
     BillingProfile,
     Dispute,
@@ -327,3 +327,4 @@ from billing.purchase_models import (  # noqa: E402, F401
     StripeEvent,
     Subscription,
 )
+from billing.resale_models import CostReport, Rerating, ReratingLine, Resale  # noqa: E402, F401

@@ -95,6 +95,7 @@ def billing(request: MemberRequest, slug: str) -> HttpResponse:
         "subscription": subscriptions.current(organization),
         "top_up": profile if profile and (profile.top_up_pack_id or profile.top_up_problem) else None,
         "is_selling": stripe_api.is_on(),
+        "is_reseller": bool(profile and profile.is_reseller),
         "months": statements.months(organization)[:24],
         "redeem": redeem,
         "move": move,

@@ -77,6 +77,8 @@ class BillingProfile(models.Model):
     top_up_below_nanos = models.BigIntegerField(default=0)
     top_up_cap_cents = models.PositiveIntegerField(default=0)
     top_up_problem = models.CharField(max_length=200, blank=True)
+    is_reseller = models.BooleanField(default=False)
+    price_list = models.ForeignKey("billing.PriceList", models.PROTECT, null=True, blank=True, related_name="profiles")
 
     def __str__(self) -> str:
         return str(self.organization_id)

@@ -76,6 +76,21 @@ def parse(model: str, rates: Mapping[str, Any], *, version: int = 0) -> Rate:
     )
 
 
+def scaled(rates: Mapping[str, Any], bps: int) -> dict[str, Any]:
+    """Prices with a markup of `bps` hundredths of a per cent, each rounded up at nine decimals of a dollar."""
+
+    def marked_up(name: str, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {inner: marked_up(inner, price) for inner, price in value.items()}
+        if name == "threshold" or value is None:
+            return value
+        usd = Decimal(value) * (10_000 + bps) / 10_000
+        rounded = usd.quantize(Decimal(1).scaleb(-9), rounding=ROUND_CEILING).normalize()
+        return f"{rounded:f}"
+
+    return {name: marked_up(name, value) for name, value in rates.items()}
+
+
 class _Reader:
     """Reads one model's prices; every error names the model and the field."""
 

@@ -57,8 +57,8 @@ class _Listing:
 
 
 def current_rates(at: datetime | None = None) -> dict[str, Rate]:
-    """Selling prices by model at `at`; None: now, by the database's clock."""
-    rows = Price.objects.filter(side=Price.Side.SELL).at(at)
+    """Standard selling prices by model at `at`; None: now, by the database's clock."""
+    rows = Price.objects.filter(side=Price.Side.SELL, price_list="").at(at)
     return {row.model: rate for row in rows if (rate := _rate(row)) is not None}
 
 
@@ -66,6 +66,15 @@ def current_costs(at: datetime | None = None) -> dict[tuple[str, str], Rate]:
     """What we pay, by provider slug and the provider's own name of the model."""
     rows = Price.objects.filter(side=Price.Side.COST).at(at)
     return {(row.provider, row.model): rate for row in rows if (rate := _rate(row)) is not None}
+
+
+def current_list_rates(at: datetime | None = None) -> dict[str, dict[str, Rate]]:
+    """Selling prices by price list and model."""
+    lists: dict[str, dict[str, Rate]] = {}
+    for row in Price.objects.filter(side=Price.Side.SELL).exclude(price_list="").at(at):
+        if (rate := _rate(row)) is not None:
+            lists.setdefault(row.price_list, {})[row.model] = rate
+    return lists
 
 
 def rate_of(version: int) -> Rate:
@@ -104,7 +113,7 @@ def set_price(
     wanted = {**(rates or {}), **tokens}
     rate_json.parse(model, wanted)
     with transaction.atomic():
-        now = _lock()
+        now = lock()
         latest = Price.objects.of(model=model, side=side, provider=provider).first()
         if effective_at is not None and effective_at < now and latest is not None:
             raise PriceInThePast(latest)
@@ -130,7 +139,7 @@ def load(listed: Iterable[Entry], *, overrides: Iterable[Entry] = (), origin: st
         for listing in _listings(entry, Price.Origin.ENVIRONMENT):
             listings[listing.key] = listing
     with transaction.atomic():
-        now = _lock()
+        now = lock()
         known = _newest_by_origin()
         rows = [row for listing in listings.values() if (row := _new_row(listing, known.get(listing.key, {}), now))]
         Price.objects.bulk_create(rows)
@@ -150,7 +159,7 @@ def _listings(entry: Entry, origin: str) -> Iterable[_Listing]:
 def _newest_by_origin() -> dict[Key, dict[str, Price]]:
     newest: dict[Key, dict[str, Price]] = {}
     columns = ("model", "side", "provider", "origin")
-    for row in Price.objects.order_by(*columns, "-effective_at").distinct(*columns):
+    for row in Price.objects.filter(price_list="").order_by(*columns, "-effective_at").distinct(*columns):
         newest.setdefault((row.model, row.side, row.provider), {})[row.origin] = row
     return newest
 
@@ -200,7 +209,7 @@ def _rate(row: Price) -> Rate | None:
         return None
 
 
-def _lock() -> datetime:
+def lock() -> datetime:
     """Let one transaction at a time set prices; the time by the database's clock."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [_LOCK])

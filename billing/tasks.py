@@ -9,12 +9,16 @@ from billing import (
     end_users,
     lots,
     low_balance,
+    price_lists,
     reaper,
+    rerating,
+    reselling,
     settlement,
     stripe_api,
     stripe_events,
 )
 from billing import top_up as top_ups
+from billing.models import Rerating
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +72,28 @@ def top_up() -> None:
     """Buy credit for whoever wants it bought by itself."""
     if stripe_api.is_on():
         top_ups.run()
+
+
+@shared_task
+def keep_price_lists() -> None:
+    """Let price lists follow the standard prices."""
+    new = price_lists.keep()
+    if new:
+        log.info("price_lists_kept", prices=new)
+
+
+@shared_task
+def resell() -> None:
+    """Fill up allowances whose month has begun, and pay resellers what their customers paid on top."""
+    allowances, earnings = reselling.pay_allowances(), reselling.earn()
+    if allowances or earnings:
+        log.info("resold", allowances=allowances, earnings=earnings)
+
+
+@shared_task
+def rerate(rerating_id: int) -> None:
+    """Reckon what a wrong price did."""
+    rerating.reckon(Rerating.objects.select_related("wrong", "right").get(pk=rerating_id))
 
 
 @shared_task

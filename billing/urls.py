@@ -1,6 +1,6 @@
 from django.urls import path
 
-from billing import end_user_views, limit_views, payment_views, plan_views, views
+from billing import end_user_views, limit_views, payment_views, plan_views, resale_views, views
 
 app_name = "billing"
 urlpatterns = [
@@ -21,6 +21,8 @@ urlpatterns = [
     path(
         "o/<slug:slug>/billing/statements/<str:month>.<str:extension>", payment_views.statement, name="statement-file"
     ),
+    path("o/<slug:slug>/customers/", resale_views.resale, name="resale"),
+    path("o/<slug:slug>/customers/<slug:child>/", resale_views.customer, name="resale-customer"),
     path("o/<slug:slug>/requests/", views.request_list, name="request-list"),
     path("o/<slug:slug>/requests/<uuid:request_id>/", views.request_detail, name="request-detail"),
     path("o/<slug:slug>/keys/<uuid:key_id>/budgets/", views.key_budgets, name="key-budgets"),

@@ -27,9 +27,18 @@ class ProviderForm(forms.ModelForm):
     )
     forget_api_key = forms.BooleanField(required=False, label="Forget the API key")
 
+    report_key = forms.CharField(
+        required=False,
+        strip=True,
+        label="Key for cost reports",
+        widget=forms.PasswordInput(render_value=False, attrs={"autocomplete": "new-password"}),
+        help_text="OpenAI's admin key, to compare each day's costs with ours. Stored encrypted and never shown; "
+        "a single dash forgets it.",
+    )
+
     class Meta:
         model = Provider
-        fields = ["slug", "name", "kind", "base_url", "api_version", "is_enabled", "allow_private"]
+        fields = ["slug", "name", "kind", "base_url", "api_version", "report_project", "is_enabled", "allow_private"]
 
     def clean_base_url(self) -> str:
         return self.cleaned_data["base_url"].rstrip("/")
@@ -67,6 +76,7 @@ class ProviderAdmin(EnableActions, admin.ModelAdmin):
         (None, {"fields": ["slug", "name", "kind", "is_enabled"]}),
         ("Address", {"fields": ["base_url", "api_version", "allow_private"]}),
         ("API key", {"fields": ["has_key", "api_key", "forget_api_key"]}),
+        ("Cost reports", {"fields": ["report_key", "report_project"]}),
         ("History", {"fields": ["created_at"]}),
     ]
 
@@ -91,6 +101,8 @@ class ProviderAdmin(EnableActions, admin.ModelAdmin):
         super().save_model(request, obj, form, change)
         if form.cleaned_data["api_key"] or form.cleaned_data["forget_api_key"]:
             providers.set_api_key(provider=obj, api_key=form.cleaned_data["api_key"])
+        if form.cleaned_data["report_key"]:
+            providers.set_report_key(provider=obj, key=form.cleaned_data["report_key"].removeprefix("-"))
 
 
 class DeploymentInline(admin.TabularInline):

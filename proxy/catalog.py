@@ -1,10 +1,13 @@
 """The snapshot of models, prices and deployments that the gateway routes by."""
 
+from dataclasses import replace
+
 import structlog
 from django.db import close_old_connections
 
 from accounts import secrets
 from billing import rates
+from billing.pricing import Rate
 from proxy.gateway.snapshots import Catalog, Deployment, Route
 from proxy.models import Alias, Model, Provider
 from proxy.models import Deployment as DeploymentRow
@@ -71,7 +74,12 @@ def _load() -> Catalog:
     for name, successor in Model.objects.exclude(successor="").values_list("name", "successor"):
         if successor in routes:
             routes.setdefault(name, routes[successor])
-    return Catalog(routes)
+    return Catalog(routes, {name: _repriced(routes, prices) for name, prices in rates.current_list_rates().items()})
+
+
+def _repriced(routes: dict[str, Route], prices: dict[str, Rate]) -> dict[str, Route]:
+    """The same routes at a list's own prices."""
+    return {name: replace(route, rate=prices.get(route.model)) for name, route in routes.items()}
 
 
 def _api_key(provider: Provider) -> str | None:

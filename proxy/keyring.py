@@ -11,7 +11,7 @@ from django.db import DatabaseError, close_old_connections
 
 from accounts import key_format, keys
 from accounts.models import ApiKey, Organization
-from billing import ledger
+from billing import ledger, price_lists
 from gallery import keeping
 from proxy import own_models, upstream_keys
 from proxy.gateway.errors import Unavailable
@@ -166,6 +166,7 @@ def snapshot_of(row: ApiKey) -> Key:
         is_active=row.organization.status == Organization.Status.ACTIVE,
         aliases=own_models.aliases_of(row.organization),
         fallback_model=row.organization.fallback_model,
+        price_list=price_lists.slug_of(row.organization),
         image_visibility=_image_visibility(row.organization),
         upstream_keys=upstream_keys.secrets_of(row.organization) if settings.IS_SELF_HOSTED else {},
     )

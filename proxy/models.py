@@ -31,6 +31,10 @@ class Provider(models.Model):
     )
     api_key_encrypted = models.TextField(blank=True, default="", editable=False)
     api_version = models.CharField(max_length=40, blank=True, default="", help_text="Azure's api-version")
+    report_key_encrypted = models.TextField(blank=True, default="", editable=False)
+    report_project = models.CharField(
+        max_length=100, blank=True, default="", help_text="Compare the costs of this project alone, such as proj_…"
+    )
     is_enabled = models.BooleanField(default=True)
     allow_private = models.BooleanField(
         default=False, help_text="Whether its host may be a private address, such as a server beside this one"

@@ -51,6 +51,12 @@ def set_api_key(*, provider: Provider, api_key: str) -> None:
     provider.save(update_fields=["api_key_encrypted"])
 
 
+def set_report_key(*, provider: Provider, key: str) -> None:
+    """Keep another key for the provider's cost reports; empty: none."""
+    provider.report_key_encrypted = secrets.encrypt(key) if key else ""
+    provider.save(update_fields=["report_key_encrypted"])
+
+
 def set_enabled(*, rows: models.QuerySet[Any], is_enabled: bool) -> int:
     """Switch providers or deployments on or off; how many were changed."""
     return rows.exclude(is_enabled=is_enabled).update(is_enabled=is_enabled)

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from proxy import books_watch, client_secrets, outlook, realtime_sessions, upstream_objects
+from proxy import books_watch, client_secrets, cost_reports, outlook, realtime_sessions, upstream_objects
 
 
 @shared_task
@@ -15,6 +15,12 @@ def forget_upstream_objects() -> None:
 def prove_books() -> None:
     """Prove the books. `books_drift` in the log is what pages."""
     books_watch.watch()
+
+
+@shared_task
+def compare_costs() -> None:
+    """Hold what providers say that days cost against our own records."""
+    cost_reports.compare()
 
 
 @shared_task

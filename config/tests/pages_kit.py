@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from accounts import keys, organizations
 from accounts.models import ApiKey, Membership, Organization, Role, User
-from billing import ledger, purchases, subscriptions
-from billing.models import Order, Pack, Plan, Subscription, UsageRecord
+from billing import ledger, purchases, reselling, subscriptions
+from billing.models import BillingProfile, Order, Pack, Plan, Resale, Subscription, UsageRecord
 from billing.usage import first_id_at
 from gallery.models import Image
 from gallery.tests import kit as gallery_kit
@@ -105,6 +105,13 @@ def speaking_model(name: str) -> None:
     provider, _ = Provider.objects.get_or_create(slug="voices", kind="openai-compatible", base_url="https://voices/v1")
     model, _ = Model.objects.get_or_create(name=name, endpoints=["/v1/realtime"])
     Deployment.objects.get_or_create(model=model, provider=provider, upstream_name=name)
+
+
+def resale(organization: Organization) -> Resale:
+    """A customer of the organization's, which may resell."""
+    BillingProfile.objects.update_or_create(organization=organization, defaults={"is_reseller": True})
+    child = organizations.create(name="Child")
+    return reselling.adopt(parent=organization, child=child, by=None)
 
 
 def subscription(organization: Organization) -> Subscription:

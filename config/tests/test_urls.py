@@ -103,6 +103,11 @@ TABLE = [
     Row("billing:plan-resume", _made(BOOKKEEPERS, 302), "post"),
     Row("billing:top-up", BOOKKEEPERS),
     Row("billing:top-up", _made(BOOKKEEPERS, 422), "post", {"pack": "none"}),
+    Row("billing:resale", BOOKKEEPERS),
+    Row("billing:resale", _made(BOOKKEEPERS, 302), "post", {"part": "markup", "markup-percent": "5"}),
+    Row("billing:resale", _made(BOOKKEEPERS, 422), "post", {"part": "child", "child-name": ""}),
+    Row("billing:resale-customer", BOOKKEEPERS),
+    Row("billing:resale-customer", _made(BOOKKEEPERS, 422), "post", {"credits": "-1"}),
     Row("billing:statement", BOOKKEEPERS),
     Row("billing:statement-file", BOOKKEEPERS),
     Row("billing:transfers", BOOKKEEPERS),
@@ -143,6 +148,9 @@ def _address(name: str, cast: Cast) -> str:
         return reverse(name, args=[slug, pages_kit.key_of(cast.organization).public_id])
     if name in {"billing:pricing", "billing:stripe-webhook"}:
         return reverse(name)
+    if name.startswith("billing:resale"):
+        resale = pages_kit.resale(cast.organization)
+        return reverse(name, args=[slug] if name == "billing:resale" else [slug, resale.child.slug])
     if name in {"billing:subscribed", "billing:plan-cancel", "billing:plan-resume"}:
         subscription = pages_kit.subscription(cast.organization)
         asked = f"?session_id={subscription.checkout_session_id}" if name == "billing:subscribed" else ""

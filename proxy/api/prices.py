@@ -89,11 +89,13 @@ def balance(request: Request) -> Response:
 def pricing(request: Request) -> Response:
     """The price of every model that this key may use, in credits and as the price book has it, in dollars."""
     caller: Caller = request.user
-    rows = {row.pk: row.rates for row in Price.objects.filter(side=Price.Side.SELL).at()}
+    routes = snapshot.current(caller.organization).routes
+    versions = {route.rate.version for route in routes.values() if route.rate is not None}
+    rows = dict(Price.objects.filter(pk__in=versions).values_list("pk", "rates"))
     allowed = caller.key.allowed_models
     data = [
         _priced(route, route.rate, rows.get(route.rate.version))
-        for name, route in snapshot.current().routes.items()
+        for name, route in routes.items()
         if name == route.model and route.is_listed and route.rate is not None and (not allowed or name in allowed)
     ]
     return Response({"object": "list", "data": data})
@@ -104,7 +106,8 @@ def _quoted(request: Request) -> tuple[Quote, dict[str, Any]]:
     caller: Caller = request.user
     body = dict(request.data)
     endpoint = body.pop("endpoint", "") or request.query_params.get("endpoint", "")
-    quoted = quoting.quote(body, snapshot.current(), endpoint=endpoint if isinstance(endpoint, str) else "")
+    catalog = snapshot.current(caller.organization)
+    quoted = quoting.quote(body, catalog, endpoint=endpoint if isinstance(endpoint, str) else "")
     outputs, basis = quoted.output_tokens, "limit"
     if outputs:
         path = quoted.endpoint.path

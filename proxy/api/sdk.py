@@ -14,11 +14,11 @@ from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing import end_user_usage, end_users, ledger, pricing, reservations, standings
+from billing import end_user_usage, end_users, ledger, price_lists, pricing, reservations, standings
 from billing.models import Hold
 from billing.money import format_credits, format_usd
 from billing.pricing import InvalidUsage, Rate, Unpriced, Usage
-from billing.rates import current_rates, rate_of
+from billing.rates import rate_of
 from billing.slips import Capture, HoldRequest, Refused
 from proxy.api import bounds, refusals, snapshot
 from proxy.api.answers import moment, money
@@ -223,11 +223,11 @@ def _threshold(caller: Caller, end_user: str) -> dict[str, Any]:
 
 def _rate(caller: Caller, model: str) -> Rate:
     """The selling price of `model`, whether or not we serve it. Raises `ModelNotFound` or `ModelNotAllowed`."""
-    route = snapshot.current().find(model)
+    route = snapshot.current(caller.organization).find(model)
     rate = route.rate if route is not None else None
     name = route.model if route is not None else model
     keys.authorize_model(caller.key, model, name)
-    rate = rate or current_rates().get(name)
+    rate = rate or price_lists.rates_for(caller.organization).get(name)
     if rate is None:
         raise ModelNotFound(model)
     return rate

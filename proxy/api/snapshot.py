@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from accounts.models import Organization
+from billing import price_lists
 from proxy import catalog
 from proxy.gateway.snapshots import Catalog
 
@@ -14,6 +16,6 @@ def read_from(source: Callable[[], Catalog]) -> None:
     _source = source
 
 
-def current() -> Catalog:
-    """The catalogue that the next request is priced by."""
-    return _source()
+def current(organization: Organization) -> Catalog:
+    """The catalogue that the organization's next request is priced by."""
+    return _source().at(price_lists.slug_of(organization))

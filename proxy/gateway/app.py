@@ -241,7 +241,7 @@ class Gateway:
         headers += (await self._limiter.admit(key.id, rpm=rpm, tpm=0, tokens=0)).headers()
         parsed, _ = await request.json(limit=self._options.max_body_bytes, timeout_s=BODY_TIMEOUT_S)
         wanted = secrets.parse(parsed, default_model=self._options.realtime_model)
-        route = self._catalog().find(key.aliases.get(wanted.model, wanted.model))
+        route = self._catalog().find(key.aliases.get(wanted.model, wanted.model), key.price_list)
         if route is None or realtime.PATH not in route.endpoints:
             raise ModelNotFound(wanted.model)
         keys.authorize_model(key, wanted.model, route.model)
@@ -390,7 +390,7 @@ class Gateway:
     def _exchange(self, arrival: Arrival, endpoint: Endpoint, job: Job) -> Exchange:
         """The request, routed. Raises the error to answer with; nothing is held yet."""
         request, key = arrival.request, arrival.key
-        route = self._catalog().find(key.aliases.get(job.model, job.model))
+        route = self._catalog().find(key.aliases.get(job.model, job.model), key.price_list)
         if route is None or not route.deployments:
             raise ModelNotFound(job.model)
         keys.authorize_model(key, job.model, route.model)

@@ -30,6 +30,7 @@ class Key:
     is_active: bool = True
     aliases: Mapping[str, str] = field(default_factory=dict)  # its own names for models
     fallback_model: str = ""
+    price_list: str = ""  # whose prices count; empty: the standard ones
     image_visibility: str = ""  # of its images in the gallery; empty: they are not kept
     upstream_keys: Mapping[str, str] = field(default_factory=dict, repr=False)  # its own, by provider
 
@@ -78,9 +79,15 @@ class Catalog:
     """Every route by public name; aliases and dated snapshots of a model are names of the same route."""
 
     routes: Mapping[str, Route]
+    price_lists: Mapping[str, Mapping[str, Route]] = field(default_factory=dict)
 
-    def find(self, name: str) -> Route | None:
-        return self.routes.get(name)
+    def find(self, name: str, price_list: str = "") -> Route | None:
+        """The route of a public name, at the prices of a list; what the list lacks is not sold by it."""
+        return (self.price_lists.get(price_list, {}) if price_list else self.routes).get(name)
+
+    def at(self, price_list: str) -> "Catalog":
+        """The same models at the prices of a list."""
+        return Catalog(self.price_lists.get(price_list, {})) if price_list else self
 
     def deployment(self, deployment_id: int) -> Deployment | None:
         """The deployment with this id, if it still serves."""

@@ -230,7 +230,7 @@ class Door:
         asked = query.get("model") or (bound.model if bound is not None else options.default_model)
         if bound is not None and asked != bound.model:
             raise InvalidRequest(f"This ephemeral key is for the model {bound.model!r}.", param="model")
-        route = self._catalog().find(key.aliases.get(asked, asked))
+        route = self._catalog().find(key.aliases.get(asked, asked), key.price_list)
         if route is None or not route.deployments:
             raise ModelNotFound(asked[:200])
         keys.authorize_model(key, asked, route.model)
@@ -259,7 +259,7 @@ class Door:
         )
 
     def _route(self, key: Key, name: str) -> Route | None:
-        return self._catalog().find(key.aliases.get(name, name)) if name else None
+        return self._catalog().find(key.aliases.get(name, name), key.price_list) if name else None
 
     @contextlib.asynccontextmanager
     async def _connected(self, ticket: Ticket, turns: Turns) -> AsyncIterator[UpstreamSocket]:
