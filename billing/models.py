@@ -325,6 +325,7 @@ from billing.purchase_models import (  # noqa: E402, F401
     Plan,
     RedeemCode,
     StripeEvent,
+    StripeObject,
     Subscription,
 )
 from billing.resale_models import CostReport, Rerating, ReratingLine, Resale  # noqa: E402, F401

@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 from accounts import audit
 from accounts.access import origin_of
 from billing import codes, stripe_api, stripe_events, stripe_plans
-from billing.models import Lot, LotUse, Order, Pack, Plan, RedeemCode, StripeEvent, Subscription, Transfer
+from billing.models import Lot, LotUse, Order, Pack, Plan, RedeemCode, StripeEvent, StripeObject, Subscription, Transfer
 from billing.purchases import PaymentMismatch
 
 
@@ -160,6 +160,15 @@ class StripeEventAdmin(ReadOnly):
     list_filter = ("type", "received_at")
     search_fields = ("stripe_id", "outcome", "order__public_id")
     list_select_related = ("order",)
+
+
+@admin.register(StripeObject)
+class StripeObjectAdmin(ReadOnly):
+    """What Stripe has, as its events showed it."""
+
+    list_display = ("stripe_id", "kind", "told_at")
+    list_filter = ("kind", "told_at")
+    search_fields = ("stripe_id", "data__customer", "data__payment_intent", "data__metadata__order")
 
 
 @admin.register(Lot)

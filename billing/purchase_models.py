@@ -228,6 +228,22 @@ class StripeEvent(models.Model):
         return f"{self.type} {self.stripe_id}"
 
 
+class StripeObject(models.Model):
+    """An object of Stripe's as the newest event showed it: for people to look at, no verb reads it."""
+
+    stripe_id = models.CharField(max_length=255, unique=True)
+    kind = models.CharField(max_length=60)
+    data = models.JSONField()
+    told_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-told_at", "-pk"]
+        indexes = [models.Index(fields=["kind", "-told_at"], name="stripe_object_by_kind")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.stripe_id}"
+
+
 class Lot(models.Model):
     """Credit that came at once, and what is left of it. What expires soonest burns first, then what was given."""
 

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from billing import purchases, stripe_api, stripe_plans
+from billing import purchases, stripe_api, stripe_mirror, stripe_plans
 from billing.models import Dispute, Order, StripeEvent, Subscription
 from billing.purchases import Payment, PaymentMismatch
 from billing.stripe_objects import cents, mapping, moment, subjects_of
@@ -73,6 +73,8 @@ def receive(event: dict[str, Any]) -> bool:
         if kept.outcome:
             return False
         _apply(kept)
+        if (subject := _subject(event)) is not None:
+            stripe_mirror.keep(subject, moment(event.get("created")) or timezone.now())
         if kept.outcome in {CREDITED, LINKED} and kept.order is not None:
             _apply_parked(kept.order)
     return True

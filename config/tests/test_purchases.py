@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import connection
+from django.test import Client
 
 from accounts.models import Event, Organization
 from accounts.tests.factories import OrganizationFactory
 from billing import ledger, lots, purchases, stripe_events
-from billing.models import Account, AccountKind, Lot, LotUse, Order, Pack, StripeEvent, Transfer
+from billing.models import Account, AccountKind, Lot, LotUse, Order, Pack, StripeEvent, StripeObject, Transfer
 from billing.money import NANOS_PER_CREDIT
 from billing.tests.proofs_kit import drift
 from config.tests.stripe_kit import SECRET, deliver
@@ -334,3 +335,17 @@ def test_events_that_nobody_needs_are_kept_and_answered(organization: Organizati
     assert deliver(event_of("customer.updated", {"id": "cus_1"})) == 200
     assert StripeEvent.objects.get().outcome == "not needed"
     assert settings.STRIPE_WEBHOOK_SECRETS == [SECRET]
+
+
+def test_the_newest_shape_of_each_object_is_kept_for_staff(organization: Organization, admin_client: Client) -> None:
+    _, events, bank = bought(organization)
+    bank.refund({"payment_intent": events[-1]["data"]["object"]["payment_intent"], "amount": "500"})
+    refunded = next(event for event in events if event["type"] == "charge.refunded")
+    refunded["created"] += 5
+    for event in [refunded, *events]:  # the refund comes first
+        assert deliver(event) == 200
+    charge = StripeObject.objects.get(kind="charge")
+    assert charge.data["amount_refunded"] == 500
+    assert {one.kind for one in StripeObject.objects.all()} >= {"charge", "payment_intent", "checkout.session"}
+    found = admin_client.get("/admin/billing/stripeobject/", {"q": charge.stripe_id}).content.decode()
+    assert charge.stripe_id in found
