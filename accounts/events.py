@@ -30,6 +30,21 @@ TEST = "webhook.test"
 KEPT_FOR = timedelta(days=30)
 _FORGET = 10_000
 
+# The oldest transaction that still runs, but for those that are known to run in another database of the cluster.
+_HORIZON = """
+WITH s AS (SELECT pg_current_snapshot() AS now),
+running AS (SELECT x::text::bigint AS id FROM s, pg_snapshot_xip(s.now) x),
+elsewhere AS (
+    SELECT l.transactionid::text::bigint AS id FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+    WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted
+      AND a.datname <> current_database())
+SELECT coalesce(
+        (SELECT min(r.id) FROM running r WHERE (r.id & 4294967295) NOT IN (SELECT e.id FROM elsewhere e)),
+        pg_snapshot_xmax(s.now)::text::bigint),
+    pg_snapshot_xmax(s.now)::text::bigint
+FROM s
+"""
+
 
 class InvalidCursor(ValueError):
     """Not a cursor that the feed gave."""
@@ -121,11 +136,10 @@ def body_of(event: Event, organization: Organization) -> bytes:
 
 
 def _horizon() -> tuple[int, int]:
-    """(before it every transaction has ended, the next one to begin)."""
+    """(before it every transaction that may have written here has ended, the next one to begin)."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint FROM pg_current_snapshot() s"
-        )
+        cursor.execute("SELECT pg_stat_clear_snapshot()")  # within a transaction it would show what was
+        cursor.execute(_HORIZON)
         ended, next_one = cursor.fetchone()
     return ended, next_one
 

@@ -1,6 +1,6 @@
 from django.urls import path, re_path
 
-from proxy.api import admin_credits, credits, images, own_key, prices, receipts, sdk, unknown
+from proxy.api import admin_credits, credits, feed, images, own_key, prices, receipts, sdk, unknown
 
 app_name = "api"
 urlpatterns = [
@@ -15,6 +15,7 @@ urlpatterns = [
     path("credits/balance", prices.balance, name="credit-balance"),
     path("credits/estimate", prices.estimate, name="credit-estimate"),
     path("credits/pricing", prices.pricing, name="credit-pricing"),
+    path("events", feed.feed, name="events"),
     path("images", images.images, name="images"),
     path("images/<uuid:public_id>", images.image, name="image"),
     path("key", own_key.own_key, name="key"),
