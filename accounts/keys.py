@@ -15,7 +15,7 @@ from django.utils import timezone
 from accounts import audit, events, key_format
 from accounts.errors import AccountsError
 from accounts.models import ApiKey, Organization, User
-from accounts.scopes import ENDPOINTS, SCOPES
+from accounts.scopes import ADMIN, ENDPOINTS, SCOPES
 
 MAX_GRACE = timedelta(days=30)
 
@@ -64,6 +64,8 @@ def issue(
     """Make a key. Empty collections allow everything. Raises `InvalidKey`; with a `public_id` used before,
     `AlreadyIssued`.
     """
+    if ADMIN in scopes and not (by is not None and by.is_staff):
+        raise InvalidKey("scopes", ADMIN)
     _check(name, scopes, allowed_endpoints, rpm=rpm, tpm=tpm, expires_at=expires_at)
     return _store(
         ApiKey(
