@@ -124,6 +124,16 @@ def set_rates(
         )
 
 
+def freeze(*, organization: Organization, by: User | None, origin: audit.Origin | None = None) -> bool:
+    """Refuse its keys until it is unfrozen; False unless it is active."""
+    return _set_status(organization, Organization.Status.ACTIVE, Organization.Status.FROZEN, by, origin)
+
+
+def unfreeze(*, organization: Organization, by: User | None, origin: audit.Origin | None = None) -> bool:
+    """Let its keys work again; False unless it is frozen."""
+    return _set_status(organization, Organization.Status.FROZEN, Organization.Status.ACTIVE, by, origin)
+
+
 def add_member(
     *, organization: Organization, user: User, role: Role, by: User | None, origin: audit.Origin | None = None
 ) -> Membership:
@@ -191,6 +201,17 @@ def remove_member(
         _record("member.leave" if is_own else "member.remove", membership, by, origin, keys_revoked=ended)
         found.delete()
     return ended
+
+
+def _set_status(
+    organization: Organization, before: str, after: str, by: User | None, origin: audit.Origin | None
+) -> bool:
+    with transaction.atomic():
+        changed = Organization.objects.filter(pk=organization.pk, status=before).update(status=after)
+        if changed:
+            action = "organization.freeze" if after == Organization.Status.FROZEN else "organization.unfreeze"
+            audit.record(action=action, target=organization, organization=organization, by=by, origin=origin)
+    return bool(changed)
 
 
 def _record(action: str, membership: Membership, by: User | None, origin: audit.Origin | None, **data: object) -> None:
