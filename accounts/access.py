@@ -12,6 +12,7 @@ from accounts.models import Membership, Organization, Role, User
 # From the least to the most; a page that asks for a role admits those above it too, but see PERMISSIONS for billing.
 _RANK = {Role.VIEWER: 0, Role.BILLING: 1, Role.DEVELOPER: 2, Role.ADMIN: 3, Role.OWNER: 4}
 
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _EVERYBODY = frozenset(Role)
 PERMISSIONS: dict[str, frozenset[Role]] = {
     "usage.view": _EVERYBODY,
@@ -21,8 +22,13 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "billing.view": frozenset({Role.BILLING, Role.ADMIN, Role.OWNER}),
     "billing.manage": frozenset({Role.BILLING, Role.ADMIN, Role.OWNER}),
     "images.manage": frozenset({Role.DEVELOPER, Role.ADMIN, Role.OWNER}),
+    "members.view": _EVERYBODY,
     "members.manage": frozenset({Role.ADMIN, Role.OWNER}),
+    "webhooks.manage": frozenset({Role.DEVELOPER, Role.ADMIN, Role.OWNER}),
+    "audit.view": frozenset({Role.ADMIN, Role.OWNER}),
     "organization.manage": frozenset({Role.ADMIN, Role.OWNER}),
+    "organization.export": frozenset({Role.ADMIN, Role.OWNER}),
+    "organization.transfer": frozenset({Role.OWNER}),
     "organization.delete": frozenset({Role.OWNER}),
 }
 
@@ -41,10 +47,11 @@ def can(membership: Membership, permission: str) -> bool:
     return Role(membership.role) in PERMISSIONS[permission]
 
 
-def organization_for(request: Any, slug: str, role: Role) -> Organization:
+def organization_for(request: Any, slug: str, role: Role, *, while_closing: bool = False) -> Organization:
     """The organization `slug` if the request's user is a member of at least `role`.
 
-    Outsiders get 404, so that names cannot be guessed; members without the role 403. Sets `request.organization` and
+    Outsiders get 404, so that names cannot be guessed; members without the role 403, and so does whoever would change
+    an organization that is being deleted, but for what may be done `while_closing`. Sets `request.organization` and
     `request.membership`.
     """
     membership = (
@@ -54,6 +61,9 @@ def organization_for(request: Any, slug: str, role: Role) -> Organization:
         raise Http404
     if _RANK[Role(membership.role)] < _RANK[role]:
         raise PermissionDenied
+    is_closing = membership.organization.status == Organization.Status.CLOSING
+    if is_closing and request.method not in SAFE and not while_closing:
+        raise PermissionDenied("This organization is about to be deleted. Restore it first, in its settings.")
     request.organization = membership.organization
     request.membership = membership
     return membership.organization

@@ -9,7 +9,9 @@ from django.contrib.auth.forms import ReadOnlyPasswordHashField
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from accounts import keys
+from accounts import closing, exports, keys, organizations, team_admin  # noqa: F401 - it registers its own
+from accounts.access import origin_of
+from accounts.audited_admin import AuditedAdmin, ReadOnlyAdmin
 from accounts.models import ApiKey, AuditEntry, Membership, Organization, User
 
 admin.site.login = secure_admin_login(admin.site.login)
@@ -27,7 +29,7 @@ class UserForm(forms.ModelForm):
 
 
 @admin.register(User)
-class UserAdmin(admin.ModelAdmin):
+class UserAdmin(AuditedAdmin):
     form = UserForm
     list_display = ("email", "name", "is_active", "is_staff", "joined_at", "last_login")
     list_filter = ("is_active", "is_staff", "joined_at")
@@ -38,6 +40,11 @@ class UserAdmin(admin.ModelAdmin):
     show_full_result_count = False
 
 
+def _who(request: HttpRequest) -> dict[str, Any]:
+    """`by` and `origin` for a verb."""
+    return {"by": request.user, "origin": origin_of(request)}
+
+
 class MembershipInline(admin.TabularInline):
     model = Membership
     extra = 0
@@ -46,12 +53,13 @@ class MembershipInline(admin.TabularInline):
 
 
 @admin.register(Organization)
-class OrganizationAdmin(admin.ModelAdmin):
+class OrganizationAdmin(AuditedAdmin):
     list_display = ("name", "slug", "status", "is_personal", "created_at")
     list_filter = ("status", "is_personal", "created_at")
     search_fields = ("name", "slug", "public_id", "members__email")
-    readonly_fields = ("public_id", "created_at")
+    readonly_fields = ("public_id", "status", "deletes_at", "created_at")
     inlines = (MembershipInline,)
+    actions = ("freeze", "unfreeze", "restore", "export")
     ordering = ("-created_at",)
     show_full_result_count = False
 
@@ -59,9 +67,44 @@ class OrganizationAdmin(admin.ModelAdmin):
         """Its books must stay: an organization is closed, not deleted."""
         return False
 
+    @admin.action(description="Freeze the selected organizations: refuse their keys", permissions=["change"])
+    def freeze(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
+        count = sum(organizations.freeze(organization=each, **_who(request)) for each in queryset)
+        messages.success(request, f"Froze {count} organizations.")
+
+    @admin.action(description="Unfreeze the selected organizations", permissions=["change"])
+    def unfreeze(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
+        count = sum(organizations.unfreeze(organization=each, **_who(request)) for each in queryset)
+        messages.success(request, f"Unfroze {count} organizations.")
+
+    @admin.action(description="Stop the deletion of the selected organizations", permissions=["change"])
+    def restore(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
+        closing_ones = queryset.filter(status=Organization.Status.CLOSING)
+        for organization in closing_ones:
+            closing.restore(organization=organization, **_who(request))
+        messages.success(request, "Done.")
+
+    @admin.action(description="Export the selected organizations", permissions=["change"])
+    def export(self, request: HttpRequest, queryset: QuerySet[Organization]) -> None:
+        for organization in queryset.exclude(status=Organization.Status.DELETED):
+            exports.request(organization=organization, **_who(request))
+        messages.success(request, "A worker makes them; the owners download them in their settings.")
+
+
+@admin.register(Membership)
+class MembershipAdmin(AuditedAdmin):
+    list_display = ("user", "organization", "role", "created_at")
+    list_filter = ("role", "created_at")
+    list_select_related = ("user", "organization")
+    search_fields = ("user__email", "organization__slug")
+    autocomplete_fields = ("user", "organization")
+    readonly_fields = ("created_at",)
+    ordering = ("-pk",)
+    show_full_result_count = False
+
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(admin.ModelAdmin):
+class ApiKeyAdmin(AuditedAdmin):
     list_display = ("name", "masked", "organization", "is_live", "expires_at", "revoked_at", "last_used_at")
     list_filter = ("created_at", "revoked_at")
     list_select_related = ("organization",)
@@ -86,26 +129,16 @@ class ApiKeyAdmin(admin.ModelAdmin):
     def is_live(self, key: ApiKey) -> bool:
         return key.is_live
 
-    @admin.action(description="Revoke the selected keys")
+    @admin.action(description="Revoke the selected keys", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        ended = sum(keys.revoke(key=key, by=request.user) for key in queryset.select_related("organization"))  # type: ignore[arg-type]
+        ended = sum(keys.revoke(key=key, **_who(request)) for key in queryset.select_related("organization"))
         messages.success(request, f"Revoked {ended} keys.")
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(admin.ModelAdmin):
-    list_display = ("created_at", "action", "actor", "organization", "target_type", "target_id", "ip")
+class AuditEntryAdmin(ReadOnlyAdmin):
+    list_display = ("created_at", "action", "actor", "via", "organization", "target_type", "target_id", "ip")
     list_filter = ("action", "created_at")
     list_select_related = ("actor", "organization")
-    search_fields = ("action", "target_id", "actor__email", "organization__slug")
+    search_fields = ("action", "target_id", "actor__email", "organization__slug", "via")
     ordering = ("-id",)
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False

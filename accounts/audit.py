@@ -10,10 +10,11 @@ from accounts.models import AuditEntry, Organization, User
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a change came from."""
+    """Where a change came from; `via` names the key, or the operator's token, that made it in nobody's name."""
 
     ip: str | None = None
     user_agent: str = ""
+    via: str = ""
 
 
 def record(
@@ -35,4 +36,5 @@ def record(
         data=data,
         ip=origin.ip if origin else None,
         user_agent=origin.user_agent[:300] if origin else "",
+        via=origin.via[:80] if origin else "",
     )

@@ -9,7 +9,7 @@ from typing import Any
 from django import forms
 from django.utils import timezone
 
-from accounts.scopes import ENDPOINTS, SCOPES
+from accounts.scopes import ADMIN, ENDPOINTS, SCOPES
 
 LIFETIMES = [("", "Never"), ("7", "In 7 days"), ("30", "In 30 days"), ("90", "In 90 days"), ("365", "In a year")]
 GRACES = [("0", "Stop the old key now"), ("1", "1 hour"), ("24", "24 hours"), ("168", "7 days")]
@@ -44,7 +44,7 @@ class KeyForm(forms.Form):
     lifetime = forms.ChoiceField(label="Expires", choices=LIFETIMES, required=False)
     scopes = forms.MultipleChoiceField(
         label="Scopes",
-        choices=list(SCOPES.items()),
+        choices=[(scope, label) for scope, label in SCOPES.items() if scope != ADMIN],
         required=False,
         widget=forms.CheckboxSelectMultiple,
         help_text="What the key may call. None chosen: everything.",
@@ -79,9 +79,11 @@ class KeyForm(forms.Form):
         label="Requests at once", required=False, min_value=1, max_value=100_000, help_text="Empty: no limit."
     )
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, is_staff: bool = False, **kwargs: Any) -> None:
         kwargs["initial"] = {"token": uuid.uuid4(), **kwargs.get("initial", {})}
         super().__init__(*args, **kwargs)
+        if is_staff:
+            self.fields["scopes"].choices = list(SCOPES.items())  # type: ignore[attr-defined]
 
     def clean_name(self) -> str:
         return " ".join(self.cleaned_data["name"].split())

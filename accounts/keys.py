@@ -12,10 +12,10 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from accounts import audit, key_format
+from accounts import audit, events, key_format
 from accounts.errors import AccountsError
 from accounts.models import ApiKey, Organization, User
-from accounts.scopes import ENDPOINTS, SCOPES
+from accounts.scopes import ADMIN, ENDPOINTS, SCOPES
 
 MAX_GRACE = timedelta(days=30)
 
@@ -64,6 +64,8 @@ def issue(
     """Make a key. Empty collections allow everything. Raises `InvalidKey`; with a `public_id` used before,
     `AlreadyIssued`.
     """
+    if ADMIN in scopes and not (by is not None and by.is_staff):
+        raise InvalidKey("scopes", ADMIN)
     _check(name, scopes, allowed_endpoints, rpm=rpm, tpm=tpm, expires_at=expires_at)
     return _store(
         ApiKey(
@@ -90,11 +92,12 @@ def revoke(*, key: ApiKey, by: User | None, origin: audit.Origin | None = None) 
     """End `key` now; a second time changes nothing. Returns whether it was live. Every worker hears of it at once."""
     with transaction.atomic():
         ended = ApiKey.objects.filter(Q(revoked_at=None) | Q(revoked_at__gt=Now()), pk=key.pk).update(revoked_at=Now())
+        key.refresh_from_db(fields=["revoked_at"])
         if ended:
             audit.record(
                 action="key.revoke", target=key, organization=key.organization, by=by, origin=origin, name=key.name
             )
-    key.refresh_from_db(fields=["revoked_at"])
+            _tell("key.revoked", key)
     return bool(ended)
 
 
@@ -132,6 +135,7 @@ def rotate(
         ends_at = timezone.now() + grace
         old.revoked_at = min(ends_at, old.revoked_at) if old.revoked_at else ends_at
         old.save(update_fields=["revoked_at"])
+        _tell("key.revoked", old)
     return issued
 
 
@@ -149,12 +153,27 @@ def _store(key: ApiKey, *, action: str, by: User | None, origin: audit.Origin | 
         with transaction.atomic():
             key.save(force_insert=True)
             audit.record(action=action, target=key, organization=key.organization, by=by, origin=origin, name=key.name)
+            _tell("key.created", key)
     except IntegrityError:
         earlier = ApiKey.objects.filter(organization=key.organization, public_id=key.public_id).first()
         if earlier is None:
             raise
         raise AlreadyIssued(earlier) from None
     return Issued(key, secret)
+
+
+def _tell(kind: str, key: ApiKey) -> None:
+    """Write the event. `ends_at` is when the key stops, at once or after the grace of a rotation."""
+    ends_at = key.revoked_at or key.expires_at
+    data = {
+        "id": str(key.public_id),
+        "name": key.name,
+        "key": key.masked,
+        "scopes": key.scopes,
+        "ends_at": ends_at.isoformat() if ends_at else None,
+        "rotated_from": str(key.rotated_from.public_id) if key.rotated_from else None,
+    }
+    events.record(organization=key.organization, kind=kind, data=data)
 
 
 def _check(

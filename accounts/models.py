@@ -4,6 +4,7 @@ import uuid
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
+from django.contrib.postgres.functions import RandomUUID
 from django.db import models
 from django.db.models.functions import Cast
 from django.utils import timezone
@@ -59,7 +60,8 @@ class Organization(models.Model):
     class Status(models.TextChoices):
         ACTIVE = "active"
         FROZEN = "frozen"
-        CLOSING = "closing"
+        CLOSING = "closing"  # to be deleted at `deletes_at`, unless it is restored before
+        DELETED = "deleted"  # only its books are left
 
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     name = models.CharField(max_length=120)
@@ -67,6 +69,7 @@ class Organization(models.Model):
     is_personal = models.BooleanField(default=False)
     status = models.CharField(max_length=10, choices=Status, default=Status.ACTIVE)
     created_at = models.DateTimeField(default=timezone.now)
+    deletes_at = models.DateTimeField(null=True, blank=True)
     timezone = models.CharField(max_length=50, default="UTC")
     default_rpm = models.PositiveIntegerField(null=True, blank=True)  # of keys that name none; null = DEFAULT_RPM
     default_tpm = models.PositiveIntegerField(null=True, blank=True)  # of keys that name none; null = no limit
@@ -83,6 +86,7 @@ class Organization(models.Model):
 class Membership(models.Model):
     """A user in an organization, with a role."""
 
+    public_id = models.UUIDField(db_default=RandomUUID(), unique=True, editable=False)
     organization = models.ForeignKey(Organization, models.CASCADE, related_name="memberships")
     user = models.ForeignKey(User, models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=10, choices=Role)
@@ -168,6 +172,7 @@ class AuditEntry(models.Model):
     data = models.JSONField(default=dict, blank=True)
     ip = models.GenericIPAddressField(null=True, blank=True)
     user_agent = models.CharField(max_length=300, blank=True)
+    via = models.CharField(max_length=80, blank=True, default="", db_default="")  # a key or the operator's token
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -198,7 +203,15 @@ class Event(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
-        indexes = [models.Index(fields=["organization", "transaction", "id"], name="event_feed")]
+        indexes = [
+            models.Index(fields=["organization", "transaction", "id"], name="event_feed"),
+            models.Index(fields=["transaction", "id"], name="event_order"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.public_id}"
+
+
+# Django finds an app's models in its `models` module.
+from accounts.team_models import Invitation, OrganizationExport  # noqa: E402, F401
+from accounts.webhook_models import Attempt, Delivery, DispatchCursor, Webhook  # noqa: E402, F401

@@ -1,5 +1,7 @@
 """What a key may be allowed to do: one scope for each family of endpoints."""
 
+# Never among "everything": a key has it only by name, made by staff and while they are staff.
+ADMIN = "admin"
 SCOPES = {
     "chat": "Chat completions",
     "completions": "Completions",
@@ -12,6 +14,7 @@ SCOPES = {
     "models": "List models",
     "passthrough": "Other paths of the provider",
     "management": "Credits, usage and keys of the organization",
+    ADMIN: "Administration of this site",
 }
 ENDPOINTS = {
     "/v1/chat/completions": "chat",

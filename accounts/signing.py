@@ -14,10 +14,14 @@ def new_secret() -> str:
     return PREFIX + base64.b64encode(secrets.token_bytes(24)).decode()
 
 
-def headers_of(message_id: str, body: bytes, secret: str, *, at: int | None = None) -> dict[str, str]:
-    """`webhook-id`, `webhook-timestamp` and `webhook-signature` of a body."""
+def headers_of(message_id: str, body: bytes, secret: str, *older: str, at: int | None = None) -> dict[str, str]:
+    """`webhook-id`, `webhook-timestamp` and `webhook-signature` of a body; one signature for each secret that works."""
     timestamp = int(time.time()) if at is None else at
-    key = base64.b64decode(secret.removeprefix(PREFIX))
     signed = f"{message_id}.{timestamp}.".encode() + body
-    signature = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
-    return {"webhook-id": message_id, "webhook-timestamp": str(timestamp), "webhook-signature": f"v1,{signature}"}
+    signatures = " ".join(f"v1,{_signature(signed, each)}" for each in (secret, *older))
+    return {"webhook-id": message_id, "webhook-timestamp": str(timestamp), "webhook-signature": signatures}
+
+
+def _signature(signed: bytes, secret: str) -> str:
+    key = base64.b64decode(secret.removeprefix(PREFIX))
+    return base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()

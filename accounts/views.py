@@ -47,7 +47,7 @@ def key_list(request: MemberRequest, slug: str) -> HttpResponse:
 def key_create(request: MemberRequest, slug: str) -> HttpResponse:
     """The new key is in the answer to the POST and nowhere else: no redirect, no session."""
     organization = organization_for(request, slug, Role.DEVELOPER)
-    form = KeyForm(request.POST if request.method == "POST" else None)
+    form = KeyForm(request.POST if request.method == "POST" else None, is_staff=request.user.is_staff)
     context = {"organization": organization, "form": form}
     if request.method == "POST" and form.is_valid():
         fields = form.cleaned_data

@@ -1,14 +1,21 @@
 """Settlement: usage records become transfers from customers to revenue, and hourly rollups. Restartable anywhere."""
 
-import structlog
-from django.db import connection
+from typing import Any
 
+import orjson
+import structlog
+from django.db import connection, transaction
+
+from accounts import events
 from billing.models import Account
+from billing.money import format_credits
 
 log = structlog.get_logger(__name__)
 
 # Rows in one commit: admissions on the account wait for its end, some milliseconds.
 BATCH = 5_000
+# The event names the dearest models; the sums are of all.
+MODELS_TOLD = 50
 
 
 def settle_all() -> int:
@@ -16,23 +23,55 @@ def settle_all() -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT DISTINCT account_id FROM billing_usagerecord WHERE settled_at IS NULL")
         account_ids = [account_id for (account_id,) in cursor.fetchall()]
-    return sum(_settle(account_id) for account_id in account_ids)
+    accounts = Account.objects.select_related("organization").in_bulk(account_ids)
+    return sum(settle_account(account) for account in accounts.values())
 
 
 def settle_account(account: Account) -> int:
-    """Settle one account; returns how many usage records. At the same time as another, one of them finds nothing."""
-    return _settle(account.pk)
+    """Settle one account; returns how many usage records. At the same time as another, one of them finds nothing.
 
-
-def _settle(account_id: int) -> int:
+    What each commit settled is told in one event, `usage.recorded`, of the same commit.
+    """
     settled = 0
     while True:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT billing_post_usage(%s, %s)", [account_id, BATCH])
-            (count,) = cursor.fetchone()
+        with transaction.atomic():
+            summary = _post(account.pk)
+            if summary is not None and account.organization is not None:
+                events.record(organization=account.organization, kind="usage.recorded", data=_told(summary))
+        count = summary["records"] if summary is not None else 0
         settled += count
         if count < BATCH:
             break
     if settled:
-        log.info("usage_settled", account_id=account_id, records=settled)
+        log.info("usage_settled", account_id=account.pk, records=settled)
     return settled
+
+
+def _post(account_id: int) -> dict[str, Any] | None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT billing_post_usage(%s, %s)::text", [account_id, BATCH])
+        (summary,) = cursor.fetchone()
+    return orjson.loads(summary) if summary else None
+
+
+def _told(summary: dict[str, Any]) -> dict[str, Any]:
+    """The settled usage as the event tells it: amounts in credits."""
+    models = summary["models"]
+    return {
+        "requests": summary["requests"],
+        "credits": format_credits(summary["cost"]),
+        "input_tokens": summary["input_tokens"],
+        "output_tokens": summary["output_tokens"],
+        "from": summary["first_at"],
+        "until": summary["last_at"],
+        "models": [
+            {
+                "model": each["model"],
+                "requests": each["requests"],
+                "credits": format_credits(each["cost"]),
+                "input_tokens": each["input_tokens"],
+                "output_tokens": each["output_tokens"],
+            }
+            for each in models[:MODELS_TOLD]
+        ],
+    }

@@ -198,6 +198,9 @@ CELERY_BEAT_SCHEDULE = {
     "tidy": {"task": "billing.tasks.tidy", "schedule": 6 * 3600.0, "options": {"expires": 3600}},
 }
 CELERY_BEAT_SCHEDULE |= {
+    "webhooks": {"task": "accounts.tasks.send_webhooks", "schedule": 5.0, "options": {"expires": 5}},
+    "exports": {"task": "accounts.tasks.make_exports", "schedule": 60.0, "options": {"expires": 60}},
+    "organizations_tidy": {"task": "accounts.tasks.tidy", "schedule": 3600.0, "options": {"expires": 1800}},
     "status_look": {"task": "status.tasks.look", "schedule": 15.0, "options": {"expires": 15}},
     "status_services": {"task": "proxy.tasks.keep_services", "schedule": 60.0, "options": {"expires": 60}},
     "gallery_store": {"task": "gallery.tasks.store", "schedule": 5.0, "options": {"expires": 5}},
@@ -222,6 +225,8 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+# How long an organization that was deleted can be restored.
+ORGANIZATION_GRACE_DAYS = env_int("ORGANIZATION_GRACE_DAYS", 14)
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/console/"
 ACCOUNT_LOGIN_METHODS = {"email"}

@@ -6,4 +6,4 @@ class ProxyConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from proxy import outlook  # noqa: F401, PLC0415 - its receivers; models exist only now
+        from proxy import farewell, outlook  # noqa: F401, PLC0415 - their receivers; models exist only now

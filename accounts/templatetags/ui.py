@@ -11,7 +11,8 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from accounts.models import Organization, User
+from accounts.access import can
+from accounts.models import Membership, Organization, User
 
 SWITCHER_SIZE = 30
 
@@ -72,6 +73,12 @@ def switcher(user: User | AnonymousUser, organization: Organization | None) -> d
         list(user.organizations.order_by("-is_personal", "name")[:SWITCHER_SIZE]) if user.is_authenticated else []
     )
     return {"organizations": organizations, "organization": organization}
+
+
+@register.filter
+def may(membership: Membership | None, permission: str) -> bool:
+    """Whether a member's role has a permission of `accounts.access`; nobody has none."""
+    return bool(membership) and can(membership, permission)
 
 
 @register.filter

@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 from django.test import Client
 from django.utils import timezone
 
-from accounts import keys, organizations
-from accounts.models import ApiKey, Membership, Organization, Role, User
+from accounts import events, invitations, keys, organizations, webhooks
+from accounts.models import ApiKey, Delivery, Invitation, Membership, Organization, Role, User, Webhook
 from billing import ledger, purchases, reselling, subscriptions
 from billing.models import BillingProfile, Order, Pack, Plan, Resale, Subscription, UsageRecord
 from billing.usage import first_id_at
@@ -51,6 +51,28 @@ def cast() -> Cast:
 
 def person(name: str, **fields: Any) -> User:
     return User.objects.create_user(f"{name}-{secrets.token_hex(4)}@example.com", **fields)
+
+
+def member(organization: Organization) -> Membership:
+    """One more member."""
+    return Membership.objects.create(organization=organization, user=person("member"), role=Role.VIEWER)
+
+
+def invitation(organization: Organization) -> Invitation:
+    """An open invitation, just sent."""
+    email = f"guest-{secrets.token_hex(4)}@example.com"
+    return invitations.invite(organization=organization, email=email, role=Role.VIEWER, by=person("host"))
+
+
+def webhook(organization: Organization) -> Webhook:
+    """A webhook to this machine, which is never called."""
+    return webhooks.add(organization=organization, url="https://127.0.0.1/hooks", by=None).webhook
+
+
+def delivery(organization: Organization) -> Delivery:
+    """One that has ended without success."""
+    event = events.record(organization=organization, kind="key.created", data={"name": "server"})
+    return Delivery.objects.create(webhook=webhook(organization), event=event, state=Delivery.State.DEAD, attempts=9)
 
 
 def key_of(organization: Organization, name: str = "server", **fields: Any) -> ApiKey:

@@ -20,6 +20,7 @@ LOGIN = 302
 EVERYBODY = dict.fromkeys(PEOPLE, 200)
 MEMBERS = dict.fromkeys(PEOPLE, 200) | {ANONYMOUS: LOGIN, OUTSIDER: 404, STAFF: 404}
 ADMINS = MEMBERS | {"viewer": 403, "billing": 403, "developer": 403}
+OWNERS = ADMINS | {"admin": 403}
 BOOKKEEPERS = MEMBERS | {"viewer": 403, "developer": 403}
 KEY_MAKERS = MEMBERS | {"viewer": 403, "billing": 403}
 
@@ -86,6 +87,45 @@ TABLE = [
     Row("accounts:key-revoke", _made(KEY_MAKERS, 302), "post"),
     Row("accounts:key-rotate", KEY_MAKERS),
     Row("accounts:key-rotate", _made(KEY_MAKERS, 201), "post", {"grace": "24"}),
+    Row("accounts:organization-create", dict.fromkeys(PEOPLE, 200) | {ANONYMOUS: LOGIN}),
+    Row("accounts:organization-create", dict.fromkeys(PEOPLE, 302), "post", {"name": "New", "timezone": "UTC"}),
+    Row("accounts:organization-settings", MEMBERS),
+    Row("accounts:organization-settings", _made(ADMINS, 302), "post", {"name": "Ada", "timezone": "Europe/Berlin"}),
+    Row("accounts:organization-settings", _made(ADMINS, 422), "post", {"name": "", "timezone": "Mars"}),
+    Row("accounts:organization-delete", OWNERS),
+    Row("accounts:organization-delete", _made(OWNERS, 422), "post", {"typed": "something else"}),
+    Row("accounts:organization-restore", _made(OWNERS, 302), "post"),
+    Row("accounts:export-list", ADMINS),
+    Row("accounts:export-list", _made(ADMINS, 302), "post"),
+    Row("accounts:export-download", _made(ADMINS, 404)),
+    Row("accounts:team", MEMBERS),
+    Row("accounts:team", _made(ADMINS, 422), "post", {"email": "nobody", "role": "viewer"}),
+    Row("accounts:leave", MEMBERS),
+    Row("accounts:leave", _made(MEMBERS, 302), "post"),
+    Row("accounts:member-role", _made(ADMINS, 302), "post", {"role": "viewer"}),
+    Row("accounts:member-remove", ADMINS),
+    Row("accounts:ownership", OWNERS),
+    Row("accounts:ownership", _made(OWNERS, 422), "post", {"typed": "something else"}),
+    Row("accounts:invitation-resend", _made(ADMINS, 302), "post"),
+    Row("accounts:invitation-revoke", ADMINS),
+    Row("accounts:invitation-revoke", _made(ADMINS, 302), "post"),
+    Row("accounts:invitation", dict.fromkeys(PEOPLE, 410)),
+    Row("accounts:audit", ADMINS),
+    Row("accounts:audit-csv", ADMINS),
+    Row("accounts:webhook-list", KEY_MAKERS),
+    Row("accounts:webhook-create", KEY_MAKERS),
+    Row("accounts:webhook-create", _made(KEY_MAKERS, 201), "post", {"url": "https://example.com/"}),
+    Row("accounts:webhook-create", _made(KEY_MAKERS, 422), "post", {"url": "http://example.com/"}),
+    Row("accounts:webhook", KEY_MAKERS),
+    Row("accounts:webhook", _made(KEY_MAKERS, 302), "post", {"url": "https://example.com/", "is_enabled": "on"}),
+    Row("accounts:webhook-rotate", KEY_MAKERS),
+    Row("accounts:webhook-rotate", _made(KEY_MAKERS, 201), "post", {"overlap": "24"}),
+    Row("accounts:webhook-remove", KEY_MAKERS),
+    Row("accounts:webhook-remove", _made(KEY_MAKERS, 302), "post"),
+    Row("accounts:webhook-test", _made(KEY_MAKERS, 302), "post"),
+    Row("accounts:webhook-replay", _made(KEY_MAKERS, 302), "post"),
+    Row("accounts:delivery", KEY_MAKERS),
+    Row("accounts:delivery", _made(KEY_MAKERS, 302), "post"),
     Row("billing:pricing", EVERYBODY),
     Row("billing:stripe-webhook", dict.fromkeys(PEOPLE, 405)),
     Row("billing:stripe-webhook", dict.fromkeys(PEOPLE, 404), "post", {"type": "unsigned"}),
@@ -146,6 +186,23 @@ def _address(name: str, cast: Cast) -> str:
     slug = cast.organization.slug
     if name in {"accounts:key-revoke", "accounts:key-rotate", "billing:key-budgets"}:
         return reverse(name, args=[slug, pages_kit.key_of(cast.organization).public_id])
+    if name == "accounts:organization-create":
+        return reverse(name)
+    if name == "accounts:invitation":
+        return reverse(name, args=["a-token-that-nobody-has"])
+    if name == "accounts:export-download":
+        return reverse(name, args=[slug, uuid4()])
+    if name in {"accounts:member-role", "accounts:member-remove", "accounts:ownership"}:
+        return reverse(name, args=[slug, pages_kit.member(cast.organization).public_id])
+    if name in {"accounts:invitation-resend", "accounts:invitation-revoke"}:
+        return reverse(name, args=[slug, pages_kit.invitation(cast.organization).public_id])
+    if name.startswith("accounts:webhook-") and name not in {"accounts:webhook-list", "accounts:webhook-create"}:
+        return reverse(name, args=[slug, pages_kit.webhook(cast.organization).public_id])
+    if name == "accounts:webhook":
+        return reverse(name, args=[slug, pages_kit.webhook(cast.organization).public_id])
+    if name == "accounts:delivery":
+        sent = pages_kit.delivery(cast.organization)
+        return reverse(name, args=[slug, sent.webhook.public_id, sent.public_id])
     if name in {"billing:pricing", "billing:stripe-webhook"}:
         return reverse(name)
     if name.startswith("billing:resale"):

@@ -1,14 +1,9 @@
-"""`/v1/admin/credits/…` for the operator's own programs, by `X-Admin-Token`."""
+"""`/v1/admin/credits/…`: credit of any organization, for operators."""
 
-import hmac
-from typing import Any
 from uuid import uuid4
 
-from django.conf import settings
 from django.db.models import Count, Q, Sum
-from rest_framework.authentication import BaseAuthentication
-from rest_framework.decorators import api_view, authentication_classes, permission_classes, throttle_classes
-from rest_framework.permissions import BasePermission
+from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -19,54 +14,35 @@ from billing.models import Account, AccountKind, Order, Transfer
 from billing.money import format_credits
 from proxy.api.credits import amount_of
 from proxy.api.errors import Conflict, NotFound
-from proxy.gateway.errors import InvalidRequest, Unauthenticated
+from proxy.api.operators import for_operators, who
+from proxy.gateway.errors import InvalidRequest
 
 MAX_REASON = 500
 
 
-class AdminToken(BaseAuthentication):
-    """The operator itself. Without `ADMIN_TOKEN` in the settings nobody is."""
-
-    def authenticate(self, request: Request) -> tuple[str, None]:
-        given = request.headers.get("x-admin-token", "")
-        wanted = settings.ADMIN_TOKEN
-        if not wanted or not hmac.compare_digest(given.encode(), wanted.encode()):
-            raise Unauthenticated("Send the operator's token in X-Admin-Token.")
-        return "admin", None
-
-
-class IsOperator(BasePermission):
-    def has_permission(self, request: Request, view: Any) -> bool:
-        return request.user == "admin"
-
-
-def _for_operators(view: Any) -> Any:
-    return authentication_classes([AdminToken])(permission_classes([IsOperator])(throttle_classes([])(view)))
-
-
 @api_view(["POST"])
-@_for_operators
+@for_operators
 def adjust(request: Request) -> Response:
     """Add `credits`, or take as many where they are negative; `reason` is shown to the organization."""
     return _adjusted(request, 0)
 
 
 @api_view(["POST"])
-@_for_operators
+@for_operators
 def deposit(request: Request) -> Response:
     """Add `credits`."""
     return _adjusted(request, 1)
 
 
 @api_view(["POST"])
-@_for_operators
+@for_operators
 def deduct(request: Request) -> Response:
     """Take `credits`: never more than are available."""
     return _adjusted(request, -1)
 
 
 @api_view(["GET"])
-@_for_operators
+@for_operators
 def stats(request: Request) -> Response:
     """The installation's credit: what customers have, what was bought, given, spent and taken back."""
     totals = {
@@ -111,7 +87,9 @@ def _adjusted(request: Request, sign: int) -> Response:
     given = request.data.get("idempotency_key") or uuid4().hex
     key = f"admin:{organization.pk}:{str(given)[:100]}"
     try:
-        moved = moves.adjust(organization=organization, amount=amount, reason=reason.strip(), idempotency_key=key)
+        moved = moves.adjust(
+            organization=organization, amount=amount, reason=reason.strip(), idempotency_key=key, **who(request)
+        )
     except moves.NotEnough as problem:
         raise InvalidRequest(str(problem), param="credits", code="insufficient_credit") from None
     except moves.InvalidMove:

@@ -14,9 +14,9 @@ from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing import end_user_usage, end_users, ledger, price_lists, pricing, reservations, standings
+from billing import end_user_usage, ledger, price_lists, pricing, reservations
 from billing.models import Hold
-from billing.money import format_credits, format_usd
+from billing.money import format_credits
 from billing.pricing import InvalidUsage, Rate, Unpriced, Usage
 from billing.rates import rate_of
 from billing.slips import Capture, HoldRequest, Refused
@@ -24,6 +24,7 @@ from proxy.api import bounds, refusals, snapshot
 from proxy.api.answers import moment, money
 from proxy.api.authentication import Caller, wire_request
 from proxy.api.bounds import Identity
+from proxy.api.end_users import thresholds_of, usage_of
 from proxy.api.errors import Conflict, NotFound
 from proxy.api.sdk_fields import CheckFields, CommitFields, RecordFields, ReservationFields, ReserveFields, endpoint_of
 from proxy.gateway import idempotency, keys
@@ -53,14 +54,8 @@ def check(request: Request) -> Response:
             "model": fields["model"],
             "requestType": fields["requestType"],
             "blocked": any(limit.kind == "block" for limit in binding),
-            "usage": {
-                "inputTokens": used.input_tokens,
-                "outputTokens": used.output_tokens,
-                "totalTokens": used.tokens,
-                "costUsd": format_usd(used.cost_nanos, 9),
-                "lastUpdated": moment(used.last_at),
-            },
-            "threshold": _threshold(caller, who.end_user),
+            "usage": usage_of(used),
+            "threshold": thresholds_of(caller.organization, [who.end_user])[who.end_user],
             "limits": [limit.as_dict() for limit in limits],
         }
     )
@@ -209,16 +204,6 @@ def _committed(request_id: UUID, cost: int, available: int) -> Response:
 
 def _no_such() -> NotFound:
     return NotFound("There is no such reservation.", param="reservationId", code="reservation_not_found")
-
-
-def _threshold(caller: Caller, end_user: str) -> dict[str, Any]:
-    """The end user's own caps of the month, or the default's that it will follow; 0: none."""
-    caps = standings.caps_of(caller.organization, end_user=end_user)
-    own = {cap.unit: cap.cap for cap in caps if cap.scope == "end_user" and cap.period == "month"}
-    default = None if own else end_users.defaults_of(caller.organization).get("month")
-    if default is not None:
-        own = {"cost": default.cost_cap_nanos or 0, "tokens": default.token_cap or 0}
-    return {"maxCostUsd": format_usd(own.get("cost", 0), 4), "maxTotalTokens": own.get("tokens", 0)}
 
 
 def _rate(caller: Caller, model: str) -> Rate:

@@ -1,6 +1,18 @@
 from django.urls import path, re_path
 
-from proxy.api import admin_credits, credits, images, own_key, prices, receipts, sdk, unknown
+from proxy.api import (
+    admin_credits,
+    admin_keys,
+    admin_users,
+    credits,
+    feed,
+    images,
+    own_key,
+    prices,
+    receipts,
+    sdk,
+    unknown,
+)
 
 app_name = "api"
 urlpatterns = [
@@ -8,6 +20,15 @@ urlpatterns = [
     path("admin/credits/deposit", admin_credits.deposit, name="admin-credits-deposit"),
     path("admin/credits/deduct", admin_credits.deduct, name="admin-credits-deduct"),
     path("admin/credits/stats", admin_credits.stats, name="admin-credits-stats"),
+    path("admin/keys", admin_keys.create, name="admin-keys"),
+    path("admin/keys/<str:which>/revoke", admin_keys.revoke, name="admin-key-revoke"),
+    path("admin/usage/<str:which>", admin_keys.usage, name="admin-key-usage"),
+    path("admin/users", admin_users.users, name="admin-users"),
+    path("admin/users/<path:end_user>/usage", admin_users.user_usage, name="admin-user-usage"),
+    path("admin/users/<path:end_user>/block", admin_users.block, name="admin-user-block"),
+    path("admin/users/<path:end_user>/unblock", admin_users.unblock, name="admin-user-unblock"),
+    path("admin/users/<path:end_user>/threshold", admin_users.threshold, name="admin-user-threshold"),
+    path("admin/blocked", admin_users.blocked, name="admin-blocked"),
     path("credits/packs", credits.packs, name="credit-packs"),
     path("credits/purchase", credits.purchase, name="credit-purchase"),
     path("credits/transactions", credits.transactions, name="credit-transactions"),
@@ -15,6 +36,7 @@ urlpatterns = [
     path("credits/balance", prices.balance, name="credit-balance"),
     path("credits/estimate", prices.estimate, name="credit-estimate"),
     path("credits/pricing", prices.pricing, name="credit-pricing"),
+    path("events", feed.feed, name="events"),
     path("images", images.images, name="images"),
     path("images/<uuid:public_id>", images.image, name="image"),
     path("key", own_key.own_key, name="key"),

@@ -1,0 +1,52 @@
+"""`GET /v1/events`: what webhooks are told, for whoever asks in place of listening. Gap-free, in a fixed order."""
+
+from typing import Any
+
+from rest_framework.decorators import api_view
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts import events
+from accounts.models import Event, Organization
+from proxy.api.authentication import Caller
+from proxy.gateway.errors import InvalidRequest
+
+DEFAULT_LIMIT, MAX_LIMIT = 100, 1_000
+
+
+@api_view(["GET"])
+def feed(request: Request) -> Response:
+    """The organization's events after the cursor `after`, the oldest first; `next` is the cursor to ask with again.
+
+    An event that appears later is always after one that was given: a reader that goes on from `next` misses none.
+    """
+    caller: Caller = request.user
+    query = request.query_params
+    limit = _limit(query.get("limit", ""))
+    try:
+        after = events.Cursor.read(query["after"]) if query.get("after") else events.Cursor()
+    except events.InvalidCursor:
+        raise InvalidRequest("'after' must be a cursor of an earlier answer.", param="after") from None
+    found = events.since(after, limit=limit + 1, organization=caller.organization)
+    shown = found[:limit]
+    return Response(
+        {
+            "object": "list",
+            "data": [_told(event, caller.organization) for event in shown],
+            "has_more": len(found) > limit,
+            "next": str(events.Cursor.of(shown[-1]) if shown else after),
+        }
+    )
+
+
+def _told(event: Event, organization: Organization) -> dict[str, Any]:
+    """An event as webhooks send it, with its place in the feed."""
+    return {"object": "event", **events.as_dict(event, organization), "cursor": str(events.Cursor.of(event))}
+
+
+def _limit(text: str) -> int:
+    if not text:
+        return DEFAULT_LIMIT
+    if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= MAX_LIMIT):
+        raise InvalidRequest(f"'limit' must be between 1 and {MAX_LIMIT}.", param="limit")
+    return int(text)
