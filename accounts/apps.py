@@ -1,6 +1,21 @@
+from typing import Any
+
 from django.apps import AppConfig
 
 
 class AccountsConfig(AppConfig):
     name = "accounts"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Whoever changes their password is out everywhere: of the API as well."""
+        from allauth.account import signals  # noqa: PLC0415 - needs the apps
+
+        for signal in (signals.password_changed, signals.password_reset, signals.password_set):
+            signal.connect(_end_api_sessions, dispatch_uid="accounts.api_sessions")
+
+
+def _end_api_sessions(*, user: Any, **kwargs: Any) -> None:
+    from accounts import api_sessions  # noqa: PLC0415 - needs the apps
+
+    api_sessions.end_all(user, reason="password")

@@ -1,6 +1,19 @@
 from django.urls import path, re_path
 
-from proxy.api import admin_credits, credits, images, own_key, prices, receipts, sdk, unknown
+from proxy.api import (
+    admin_credits,
+    credits,
+    device,
+    images,
+    own_key,
+    own_keys,
+    prices,
+    public_keys,
+    receipts,
+    sdk,
+    signing_in,
+    unknown,
+)
 
 app_name = "api"
 urlpatterns = [
@@ -8,6 +21,16 @@ urlpatterns = [
     path("admin/credits/deposit", admin_credits.deposit, name="admin-credits-deposit"),
     path("admin/credits/deduct", admin_credits.deduct, name="admin-credits-deduct"),
     path("admin/credits/stats", admin_credits.stats, name="admin-credits-stats"),
+    path("auth/api-keys", own_keys.api_keys, name="api-keys"),
+    path("auth/api-keys/<uuid:public_id>", own_keys.api_key, name="api-key"),
+    path("auth/device/code", device.code, name="device-code"),
+    path("auth/device/token", device.token, name="device-token"),
+    path("auth/device/<str:device_code>/status", device.status, name="device-status"),
+    path("auth/login", signing_in.login, name="login"),
+    path("auth/logout", signing_in.logout, name="logout"),
+    path("auth/me", signing_in.me, name="me"),
+    path("auth/refresh", signing_in.refresh, name="refresh"),
+    path("auth/register", signing_in.register, name="register"),
     path("credits/packs", credits.packs, name="credit-packs"),
     path("credits/purchase", credits.purchase, name="credit-purchase"),
     path("credits/transactions", credits.transactions, name="credit-transactions"),
@@ -18,6 +41,8 @@ urlpatterns = [
     path("images", images.images, name="images"),
     path("images/<uuid:public_id>", images.image, name="image"),
     path("key", own_key.own_key, name="key"),
+    path("public/keys", public_keys.create, name="public-keys"),
+    path("public/keys/<str:username>", public_keys.listing, name="public-keys-of"),
     path("receipts/<str:request_id>", receipts.receipt, name="receipt"),
     path("quote", prices.quote, name="quote"),
     path("sdk/cancel", sdk.cancel, name="sdk-cancel"),
