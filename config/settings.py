@@ -21,6 +21,7 @@ from config.environment import (
     object_storage,
     read_env_files,
 )
+from config.sign_in import providers
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 read_env_files(BASE_DIR)
@@ -125,6 +126,8 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "allauth.usersessions.middleware.UserSessionsMiddleware",
+    "config.middleware.StaffSecondFactorMiddleware",
+    "config.middleware.ProviderAwayMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
@@ -228,6 +231,12 @@ ACCOUNT_EMAIL_VERIFICATION = env("ACCOUNT_EMAIL_VERIFICATION", "optional", choic
 ACCOUNT_CONFIRM_EMAIL_ON_GET = False
 ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
 SOCIALACCOUNT_ADAPTER = "accounts.adapter.SocialAccountAdapter"
+SOCIALACCOUNT_LOGIN_ON_GET = False
+SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT = True  # where a provider's word about an address is taken
+SOCIALACCOUNT_STORE_TOKENS = False
+_providers = providers()
+INSTALLED_APPS += _providers.apps
+SOCIALACCOUNT_PROVIDERS = _providers.settings
 ACCOUNT_RATE_LIMITS = {"device_code": "10/m/user,100/h/user", "request_key": "30/m/ip"}
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = True
@@ -264,6 +273,8 @@ SECURE_CSP = {
     "form-action": [CSP.SELF],
     "object-src": [CSP.NONE],
 }
+# Signing in elsewhere begins with a form.
+SECURE_CSP["form-action"] += _providers.origins
 SECURE_SSL_REDIRECT = env_bool("SECURE_SSL_REDIRECT", IS_HTTPS)
 SECURE_REDIRECT_EXEMPT = [r"^health$", r"^ready$", r"^metrics$"]
 SECURE_HSTS_SECONDS = 63072000 if IS_HTTPS else 0
