@@ -1,3 +1,5 @@
+from typing import Any
+
 from django.apps import AppConfig
 
 
@@ -6,4 +8,16 @@ class AccountsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from allauth.account import signals  # noqa: PLC0415 - needs the apps
+
         from accounts import export_parts  # noqa: F401, PLC0415 - registers them; models exist only now
+
+        # Whoever changes their password is out everywhere: of the API as well.
+        for signal in (signals.password_changed, signals.password_reset, signals.password_set):
+            signal.connect(_end_api_sessions, dispatch_uid="accounts.api_sessions")
+
+
+def _end_api_sessions(*, user: Any, **kwargs: Any) -> None:
+    from accounts import api_sessions  # noqa: PLC0415 - needs the apps
+
+    api_sessions.end_all(user, reason="password")

@@ -26,6 +26,7 @@ class UserManager(BaseUserManager["User"]):
 class User(AbstractBaseUser, PermissionsMixin):
     """A person. Logs in by email; belongs to organizations through memberships."""
 
+    public_id = models.UUIDField(default=uuid.uuid4, db_default=RandomUUID(), unique=True, editable=False)
     email = models.EmailField(unique=True)
     name = models.CharField(max_length=120, blank=True)
     is_staff = models.BooleanField(default=False)
@@ -116,6 +117,14 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         )
 
 
+class ApiSessionQuerySet(models.QuerySet["ApiSession"]):
+    """Which sessions."""
+
+    def live(self) -> "ApiSessionQuerySet":
+        """Sessions whose tokens work now, unless their person may no longer sign in."""
+        return self.filter(ended_at=None, expires_at__gt=timezone.now(), user__is_active=True)
+
+
 class ApiKey(models.Model):
     """An API key. The key itself is shown once; we keep its public id, last four characters and keyed digest.
 
@@ -159,6 +168,87 @@ class ApiKey(models.Model):
     def is_live(self) -> bool:
         now = timezone.now()
         return not (self.revoked_at and self.revoked_at <= now) and not (self.expires_at and self.expires_at <= now)
+
+
+class RequestedKey(models.Model):
+    """Who asked for a key on the self-service page, and what for. The name is what they said: nobody checked it."""
+
+    key = models.OneToOneField(ApiKey, models.CASCADE, primary_key=True, related_name="requested")
+    username = models.CharField(max_length=80, db_index=True)
+    note = models.CharField(max_length=200, blank=True)
+
+    def __str__(self) -> str:
+        return self.username
+
+
+class ApiSession(models.Model):
+    """A person signed in through the JSON API: one chain of refresh tokens, of which only the newest works."""
+
+    class Way(models.TextChoices):
+        PASSWORD = "password"  # noqa: S105 - how, not what
+        DEVICE = "device"
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    user = models.ForeignKey(User, models.CASCADE, related_name="api_sessions")
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="+")
+    way = models.CharField(max_length=10, choices=Way)
+    label = models.CharField(max_length=80, blank=True)  # what the program calls itself
+    refresh_digest = models.CharField(max_length=64, editable=False)  # of the newest refresh token's id
+    ip = models.GenericIPAddressField(null=True, blank=True)
+    user_agent = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    refreshed_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ApiSessionQuerySet.as_manager()
+
+    class Meta:
+        indexes = [models.Index(fields=["user", "-refreshed_at"], name="api_session_by_user")]
+
+    def __str__(self) -> str:
+        return f"{self.way} {self.public_id}"
+
+
+class DeviceLogin(models.Model):
+    """A device that waits for a person to approve it (RFC 8628). Both of its codes are kept as keyed digests."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        APPROVED = "approved"
+        DENIED = "denied"
+        COMPLETE = "complete"  # the tokens have been given
+
+    device_digest = models.CharField(max_length=64, unique=True, editable=False)
+    user_digest = models.CharField(max_length=64, unique=True, editable=False)
+    client_id = models.CharField(max_length=80, blank=True)
+    client_name = models.CharField(max_length=80, blank=True)
+    ip = models.GenericIPAddressField(null=True, blank=True)
+    user_agent = models.CharField(max_length=300, blank=True)
+    status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
+    user = models.ForeignKey(User, models.CASCADE, null=True, blank=True, related_name="+")
+    organization = models.ForeignKey(Organization, models.CASCADE, null=True, blank=True, related_name="+")
+    interval_s = models.PositiveSmallIntegerField(default=5)
+    polled_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=~models.Q(status__in=["approved", "complete"])
+                | models.Q(user__isnull=False, organization__isnull=False),
+                name="device_login_approved_by_somebody",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.client_name or self.client_id} {self.status}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether somebody may still decide."""
+        return self.status == self.Status.PENDING and self.expires_at > timezone.now()
 
 
 class AuditEntry(models.Model):

@@ -1,9 +1,22 @@
 from django.urls import path
 
-from accounts import audit_views, organization_views, team_views, views, webhook_views
+from accounts import (
+    audit_views,
+    device_views,
+    organization_views,
+    self_service_views,
+    settings_views,
+    team_views,
+    views,
+    webhook_views,
+)
 
 app_name = "accounts"
 urlpatterns = [
+    path("account/", settings_views.settings, name="settings"),
+    path("account/programs/<uuid:session_id>/end/", settings_views.session_end, name="session-end"),
+    path("device", device_views.device, name="device"),
+    path("request-key", self_service_views.request_key, name="request-key"),
     path("o/<slug:slug>/keys/", views.key_list, name="key-list"),
     path("o/<slug:slug>/keys/create/", views.key_create, name="key-create"),
     path("o/<slug:slug>/keys/<uuid:key_id>/revoke/", views.key_revoke, name="key-revoke"),

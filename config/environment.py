@@ -4,6 +4,7 @@ A wrong or missing value stops the start with one line that names it.
 """
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -67,6 +68,15 @@ def env_int(name: str, default: int, *, minimum: int = 0) -> int:
     if number < minimum:
         raise SettingError(name, f"is {number}, expected at least {minimum}")
     return number
+
+
+def env_seconds(name: str, default: str) -> int:
+    """The variable `name` as seconds: `900`, or with a unit `15m`, `24h`, `7d`."""
+    value = os.environ.get(name, default).strip().lower()
+    found = re.fullmatch(r"(\d{1,9})([smhd]?)", value)
+    if found is None or not int(found[1]):
+        raise SettingError(name, f"is {value!r}, expected a time such as 900, 15m, 24h or 7d")
+    return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
 def env_secret(name: str, default: str | object = _MISSING) -> str:

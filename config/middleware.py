@@ -1,14 +1,21 @@
-"""Middleware of every page: the request id, and OpenAI's shape for whatever fails under `/v1`."""
+"""Middleware of every page: the request id, OpenAI's shape for what fails under `/v1`, and what signing in needs."""
 
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.cache import add_never_cache_headers
+from requests import RequestException
 
+from accounts import second_factor
 from proxy.api import errors
 from proxy.gateway.errors import InvalidRequest
+
+log = structlog.get_logger(__name__)
 
 
 class RequestIdMiddleware:
@@ -48,3 +55,43 @@ class ApiAnswersMiddleware:
                 response[name] = value
         response["cache-control"] = "no-store"
         return response
+
+
+class StaffSecondFactorMiddleware:
+    """The administration is closed to staff who sign in with a password alone, and says what they can do."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., HttpResponse], args: Any, kwargs: Any
+    ) -> HttpResponse | None:
+        """The page of refusal, or None to go on. Signing out stays open."""
+        match = request.resolver_match
+        if match is None or match.app_name != "admin" or match.url_name == "logout":
+            return None
+        if not request.user.is_authenticated or not second_factor.is_missing(request.user):
+            return None
+        response = render(request, "accounts/second_factor_needed.html", status=403)
+        add_never_cache_headers(response)
+        return response
+
+
+class ProviderAwayMiddleware:
+    """A provider of sign-in that does not answer is a page that says so, not a server error."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """allauth talks to providers by requests, and only it does."""
+        if not isinstance(exception, RequestException):
+            return None
+        log.warning("sign_in_provider_away", error=type(exception).__name__)
+        return render(request, "socialaccount/authentication_error.html", status=503)

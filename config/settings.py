@@ -16,10 +16,12 @@ from config.environment import (
     env,
     env_bool,
     env_int,
+    env_seconds,
     env_secret,
     object_storage,
     read_env_files,
 )
+from config.sign_in import providers
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 read_env_files(BASE_DIR)
@@ -124,6 +126,8 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "allauth.usersessions.middleware.UserSessionsMiddleware",
+    "config.middleware.StaffSecondFactorMiddleware",
+    "config.middleware.ProviderAwayMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
@@ -235,12 +239,32 @@ ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_EMAIL_VERIFICATION = env("ACCOUNT_EMAIL_VERIFICATION", "optional", choices=("none", "optional", "mandatory"))
 ACCOUNT_CONFIRM_EMAIL_ON_GET = False
 ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
+SOCIALACCOUNT_ADAPTER = "accounts.adapter.SocialAccountAdapter"
+SOCIALACCOUNT_LOGIN_ON_GET = False
+SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT = True  # where a provider's word about an address is taken
+SOCIALACCOUNT_STORE_TOKENS = False
+_providers = providers()
+INSTALLED_APPS += _providers.apps
+SOCIALACCOUNT_PROVIDERS = _providers.settings
+ACCOUNT_RATE_LIMITS = {"device_code": "10/m/user,100/h/user", "request_key": "30/m/ip"}
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = True
 ALLAUTH_TRUSTED_PROXY_COUNT = env_int("TRUSTED_PROXY_COUNT", 0)
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes", "webauthn"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not IS_HTTPS
+# Staff without a second factor are refused the administration.
+STAFF_NEEDS_MFA = env_bool("STAFF_NEEDS_MFA", not DEBUG)
+# How long the JSON API's tokens work; a refresh token is renewed with every use.
+JWT_EXPIRES_IN = env_seconds("JWT_EXPIRES_IN", "15m")
+JWT_REFRESH_EXPIRES_IN = env_seconds("JWT_REFRESH_EXPIRES_IN", "30d")
+if JWT_REFRESH_EXPIRES_IN <= JWT_EXPIRES_IN:
+    raise SettingError("JWT_REFRESH_EXPIRES_IN", "must be longer than JWT_EXPIRES_IN")
+# Keys for whoever can reach this site, as on an intranet; they belong to the organization with this slug.
+SELF_SERVICE_KEYS = env_bool("SELF_SERVICE_KEYS")
+SELF_SERVICE_ORGANIZATION = env("SELF_SERVICE_ORGANIZATION", "self-service")
+if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,59}", SELF_SERVICE_ORGANIZATION):
+    raise SettingError("SELF_SERVICE_ORGANIZATION", "expected a slug such as self-service")
 MAILERS = {"default": email(env_secret("EMAIL_URL", "console:"))}
 DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL", f"{SITE_NAME} <no-reply@{urlsplit(SITE_URL).hostname}>")
 
@@ -258,6 +282,8 @@ SECURE_CSP = {
     "form-action": [CSP.SELF],
     "object-src": [CSP.NONE],
 }
+# Signing in elsewhere begins with a form.
+SECURE_CSP["form-action"] += _providers.origins
 SECURE_SSL_REDIRECT = env_bool("SECURE_SSL_REDIRECT", IS_HTTPS)
 SECURE_REDIRECT_EXEMPT = [r"^health$", r"^ready$", r"^metrics$"]
 SECURE_HSTS_SECONDS = 63072000 if IS_HTTPS else 0

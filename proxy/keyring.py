@@ -2,6 +2,7 @@
 
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from ipaddress import ip_network
 
 import structlog
@@ -146,29 +147,39 @@ def _read(digest: str) -> Key | None:
 
 def snapshot_of(row: ApiKey) -> Key:
     """What the gateway knows of a key; its organization is read with it."""
-    return Key(
-        id=row.pk,
-        organization_id=row.organization_id,
-        organization_slug=row.organization.slug,
-        account_id=ledger.account_of(row.organization).pk,
+    organization = row.organization
+    return replace(
+        snapshot_of_organization(organization, key_id=row.pk),
         scopes=frozenset(row.scopes),
         allowed_models=frozenset(row.allowed_models),
         allowed_endpoints=frozenset(row.allowed_endpoints),
         allowed_networks=tuple(ip_network(network, strict=False) for network in row.allowed_ips),
-        rpm=row.organization.default_rpm if row.rpm is None else row.rpm,
-        tpm=row.organization.default_tpm if row.tpm is None else row.tpm,
+        rpm=organization.default_rpm if row.rpm is None else row.rpm,
+        tpm=organization.default_tpm if row.tpm is None else row.tpm,
         max_concurrent=row.max_concurrent or 0,
-        organization_rpm=row.organization.max_rpm or 0,
-        organization_tpm=row.organization.max_tpm or 0,
-        organization_max_concurrent=row.organization.max_concurrent or 0,
         expires_at=row.expires_at.timestamp() if row.expires_at else None,
         revoked_at=row.revoked_at.timestamp() if row.revoked_at else None,
-        is_active=row.organization.status == Organization.Status.ACTIVE,
-        aliases=own_models.aliases_of(row.organization),
-        fallback_model=row.organization.fallback_model,
-        price_list=price_lists.slug_of(row.organization),
-        image_visibility=_image_visibility(row.organization),
-        upstream_keys=upstream_keys.secrets_of(row.organization) if settings.IS_SELF_HOSTED else {},
+        upstream_keys=upstream_keys.secrets_of(organization) if settings.IS_SELF_HOSTED else {},
+    )
+
+
+def snapshot_of_organization(organization: Organization, *, key_id: int) -> Key:
+    """A key with no limits but the organization's own, and none of its secrets."""
+    return Key(
+        id=key_id,
+        organization_id=organization.pk,
+        organization_slug=organization.slug,
+        account_id=ledger.account_of(organization).pk,
+        rpm=organization.default_rpm,
+        tpm=organization.default_tpm,
+        organization_rpm=organization.max_rpm or 0,
+        organization_tpm=organization.max_tpm or 0,
+        organization_max_concurrent=organization.max_concurrent or 0,
+        is_active=organization.status == Organization.Status.ACTIVE,
+        aliases=own_models.aliases_of(organization),
+        fallback_model=organization.fallback_model,
+        price_list=price_lists.slug_of(organization),
+        image_visibility=_image_visibility(organization),
     )
 
 

@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("accounts", "0007_fallback_model")]
+    dependencies = [("accounts", "0023_requested_key")]
 
     operations = [
         migrations.AddField(

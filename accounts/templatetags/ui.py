@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from allauth.account.models import EmailAddress
+from allauth.socialaccount.providers.base import Provider
 from django import template
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
@@ -15,6 +17,7 @@ from accounts.access import can
 from accounts.models import Membership, Organization, User
 
 SWITCHER_SIZE = 30
+BRANDS = frozenset({"apple", "facebook", "github", "google"})
 
 register = template.Library()
 
@@ -28,6 +31,18 @@ def icon(name: str, css: str = "") -> SafeString:
         static("icons.svg"),
         name,
     )
+
+
+@register.simple_tag
+def provider_icon(provider: Provider) -> SafeString:
+    """The mark of a provider that people sign in with; a key for one that we have none of."""
+    return icon(f"brand-{provider.id}" if provider.id in BRANDS else "key-round")
+
+
+@register.simple_tag
+def must_confirm_email(user: User) -> bool:
+    """Whether `user` has an address to confirm before a second factor can be added."""
+    return EmailAddress.objects.filter(user=user, verified=False).exists()
 
 
 @register.simple_tag

@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 from django.test import Client
 from django.utils import timezone
 
-from accounts import events, invitations, keys, organizations, webhooks
-from accounts.models import ApiKey, Delivery, Invitation, Membership, Organization, Role, User, Webhook
+from accounts import api_sessions, events, invitations, keys, organizations, webhooks
+from accounts.models import ApiKey, ApiSession, Delivery, Invitation, Membership, Organization, Role, User, Webhook
 from billing import ledger, purchases, reselling, subscriptions
 from billing.models import BillingProfile, Order, Pack, Plan, Resale, Subscription, UsageRecord
 from billing.usage import first_id_at
@@ -112,6 +112,12 @@ def request_of(key: ApiKey, at: datetime | None = None, **fields: Any) -> UsageR
 def image(organization: Organization, **fields: Any) -> Image:
     """A spooled image."""
     return gallery_kit.kept(organization, is_stored=False, **fields)
+
+
+def api_session(user: User, organization: Organization) -> ApiSession:
+    """A program that is signed in as `user`."""
+    way = ApiSession.Way.DEVICE
+    return api_sessions.begin(user=user, organization=organization, way=way, label="pixie").session
 
 
 def session(organization: Organization) -> RealtimeSession:

@@ -4,12 +4,9 @@ Both come from npm, into a folder beside other caches; without npm or its regist
 """
 
 import base64
-import fcntl
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from config.tests import npm
 from config.tests.surface_kit import PROVIDER_KEY, Surface, running
 from proxy.tests.kit import SECRET
 from sandbox.processes import free_port
@@ -50,31 +48,7 @@ FIXTURES = {
 @pytest.fixture(scope="module")
 def packages() -> Path:
     """The folder with the packages; installed once, whichever test worker comes first."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("npm is not installed")
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or tempfile.gettempdir()) / "tuppence-node-peers"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "node_modules" / "openai").exists():
-            install = [
-                npm,
-                "install",
-                "--no-audit",
-                "--no-fund",
-                "--ignore-scripts",
-                "--prefix",
-                str(folder),
-                *PACKAGES,
-            ]
-            try:
-                done = subprocess.run(install, capture_output=True, text=True, timeout=120, check=False)
-            except subprocess.TimeoutExpired:
-                pytest.skip("npm's registry does not answer")
-            if done.returncode != 0:
-                pytest.skip(f"npm cannot install the peers: {done.stderr[-200:]}")
-    return folder / "node_modules"
+    return npm.installed("node-peers", *PACKAGES)
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,11 @@ GOOD = {
 }
 
 
-def start(**variables: str) -> subprocess.CompletedProcess[str]:
+def start(show: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Import the settings; `show` names one to print."""
+    show = f"; print(config.settings.{show})" if show else ""
     return subprocess.run(
-        [sys.executable, "-c", "import config.settings"],
+        [sys.executable, "-c", f"import config.settings{show}"],
         env=GOOD | variables,
         cwd=Path(__file__).parents[2],
         capture_output=True,
@@ -46,6 +48,10 @@ def test_good_settings_start():
         ("EMAIL_URL", "pigeon://"),
         ("LOG_FORMAT", "xml"),
         ("SECRET_KEY_FILE", "/nonexistent"),
+        ("JWT_EXPIRES_IN", "soon"),
+        ("JWT_EXPIRES_IN", "0"),
+        ("STAFF_NEEDS_MFA", "perhaps"),
+        ("SELF_SERVICE_ORGANIZATION", "Not a slug"),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(name, value):
@@ -53,6 +59,42 @@ def test_a_wrong_value_is_named_in_one_line(name, value):
     assert stopped.returncode == 1
     (line,) = stopped.stderr.strip().splitlines()
     assert line.startswith(f"{name}: ")
+
+
+GITHUB = {"GITHUB_CLIENT_ID": "a", "GITHUB_CLIENT_SECRET": "b"}
+OIDC = {"OIDC_ISSUER": "https://login.example.com", "OIDC_CLIENT_ID": "a", "OIDC_CLIENT_SECRET": "b"}
+APPLE = {"APPLE_CLIENT_ID": "a", "APPLE_TEAM_ID": "b", "APPLE_KEY_ID": "c", "APPLE_PRIVATE_KEY": "d"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"GITHUB_CLIENT_ID": "a"}, "GITHUB_CLIENT_SECRET"),
+        ({"GOOGLE_CLIENT_SECRET": "a"}, "GOOGLE_CLIENT_ID"),
+        ({"FACEBOOK_CLIENT_ID": "a"}, "FACEBOOK_CLIENT_SECRET"),
+        ({"OIDC_ISSUER": "https://login.example.com"}, "OIDC_CLIENT_ID"),
+        ({"OIDC_CLIENT_ID": "a", "OIDC_CLIENT_SECRET": "b"}, "OIDC_ISSUER"),
+        (OIDC | {"OIDC_ISSUER": "login.example.com"}, "OIDC_ISSUER"),
+        (OIDC | {"OIDC_ID": "a/b"}, "OIDC_ID"),
+        (OIDC | {"OIDC_SCOPE": "email"}, "OIDC_SCOPE"),
+        (APPLE | {"APPLE_TEAM_ID": ""}, "APPLE_TEAM_ID"),
+        (APPLE, "APPLE_PRIVATE_KEY"),
+        ({"JWT_EXPIRES_IN": "40d"}, "JWT_REFRESH_EXPIRES_IN"),
+    ],
+)
+def test_what_is_half_set_is_named_in_one_line(variables, named):
+    stopped = start(**variables)
+    assert stopped.returncode == 1
+    (line,) = stopped.stderr.strip().splitlines()
+    assert line.startswith(f"{named}: ")
+
+
+def test_a_provider_is_on_when_its_variables_are_there():
+    told = start(**GITHUB, **OIDC, show="SOCIALACCOUNT_PROVIDERS").stdout
+    assert "'github'" in told
+    assert "'openid_connect'" in told
+    assert "'google'" not in told
+    assert start(show="SOCIALACCOUNT_PROVIDERS").stdout.strip() == "{}"
 
 
 def test_a_missing_value_is_named(monkeypatch):

@@ -16,8 +16,10 @@ pytestmark = pytest.mark.django_db
 # Tested by their own packages.
 FOREIGN = ("accounts/", "admin/", "v1/")
 LOGIN = 302
+ACCOUNT_PAGES = {"accounts:settings", "accounts:device", "accounts:request-key"}
 
 EVERYBODY = dict.fromkeys(PEOPLE, 200)
+SIGNED_IN = EVERYBODY | {ANONYMOUS: LOGIN}
 MEMBERS = dict.fromkeys(PEOPLE, 200) | {ANONYMOUS: LOGIN, OUTSIDER: 404, STAFF: 404}
 ADMINS = MEMBERS | {"viewer": 403, "billing": 403, "developer": 403}
 OWNERS = ADMINS | {"admin": 403}
@@ -79,6 +81,14 @@ TABLE = [
     Row("status:confirm", EVERYBODY),
     Row("status:confirm", dict.fromkeys(PEOPLE, 410), "post"),
     Row("status:unsubscribe", EVERYBODY),
+    Row("accounts:settings", SIGNED_IN),
+    Row("accounts:settings", _made(SIGNED_IN, 302), "post", {"name": "Ada"}),
+    Row("accounts:settings", _made(SIGNED_IN, 422), "post", {"name": "x" * 121}),
+    Row("accounts:session-end", dict.fromkeys(PEOPLE, 404) | {ANONYMOUS: LOGIN, "owner": 200}),
+    Row("accounts:session-end", dict.fromkeys(PEOPLE, 404) | {ANONYMOUS: LOGIN, "owner": 302}, "post"),
+    Row("accounts:device", SIGNED_IN),
+    Row("accounts:device", _made(SIGNED_IN, 422), "post", {"user_code": "BCDF-GHJK", "action": "approve"}),
+    Row("accounts:request-key", dict.fromkeys(PEOPLE, 404)),
     Row("accounts:key-list", MEMBERS),
     Row("accounts:key-create", KEY_MAKERS),
     Row("accounts:key-create", _made(KEY_MAKERS, 201), "post", {"name": "new"}),
@@ -203,7 +213,9 @@ def _address(name: str, cast: Cast) -> str:
     if name == "accounts:delivery":
         sent = pages_kit.delivery(cast.organization)
         return reverse(name, args=[slug, sent.webhook.public_id, sent.public_id])
-    if name in {"billing:pricing", "billing:stripe-webhook"}:
+    if name == "accounts:session-end":
+        return reverse(name, args=[pages_kit.api_session(cast.users["owner"], cast.organization).public_id])
+    if name in {"billing:pricing", "billing:stripe-webhook"} | ACCOUNT_PAGES:
         return reverse(name)
     if name.startswith("billing:resale"):
         resale = pages_kit.resale(cast.organization)

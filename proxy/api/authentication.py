@@ -1,4 +1,5 @@
-"""Who calls the management API: an API key, read from the same headers and looked up by the same digest as `/v1`'s."""
+"""Who calls the management API: an API key, read from the same headers and looked up by the same digest as `/v1`'s;
+or a person with an access token of `/v1/auth`, who may do what their role allows."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,16 +9,20 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request as ApiRequest
 
-from accounts import key_format
-from accounts.models import ApiKey, Organization
+from accounts import access, api_sessions, key_format, sign_in, tokens
+from accounts.models import ApiKey, ApiSession, Membership, Organization, Role, User
 from proxy.api.errors import NO_KEY
 from proxy.gateway import keys
-from proxy.gateway.errors import Unauthenticated
+from proxy.gateway.errors import Forbidden, Unauthenticated
 from proxy.gateway.snapshots import Key
 from proxy.gateway.wire import Request
-from proxy.keyring import snapshot_of
+from proxy.keyring import snapshot_of, snapshot_of_organization
 
 SCOPE = "management"
+# Which of a person's organizations a request is about, as OpenAI's SDKs send it: a slug or a public id.
+ORGANIZATION_HEADER = "OpenAI-Organization"
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+NOT_SIGNED_IN = "This access token has expired, or its session has ended. Refresh it, or sign in again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +38,60 @@ class Caller:
         return self.row.organization
 
     @property
+    def actor(self) -> User | None:
+        """The person who does it, for the audit log: none, a key does."""
+        return None
+
+    @property
     def pk(self) -> str:
         return f"key-{self.key.id}"
 
 
-class KeyAuthentication(BaseAuthentication):
-    """`request.user` becomes a `Caller`. Raises `Unauthenticated`."""
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A person with an access token. Where a key's limits are asked for, `key` has those of the organization alone."""
 
-    def authenticate(self, request: ApiRequest) -> tuple[Caller, None]:
+    session: ApiSession
+    membership: Membership
+    key: Key
+    row: None = None
+    is_authenticated: bool = True
+
+    @property
+    def organization(self) -> Organization:
+        return self.membership.organization
+
+    @property
+    def actor(self) -> User:
+        return self.session.user
+
+    @property
+    def pk(self) -> str:
+        return f"user-{self.session.user_id}"
+
+
+class MemberAuthentication(BaseAuthentication):
+    """`request.user` becomes a `Member`. Raises `Unauthenticated`, or `Forbidden` for a foreign organization."""
+
+    def authenticate(self, request: ApiRequest) -> tuple[Any, None]:
+        secret = keys.credential(wire_request(request))
+        if not tokens.looks_like(secret):
+            raise Unauthenticated("Send an access token: 'Authorization: Bearer …'. POST /v1/auth/login gives you one.")
+        return member_of(secret, request.headers.get(ORGANIZATION_HEADER, "").strip()), None
+
+    def authenticate_header(self, request: ApiRequest) -> str:
+        return "Bearer"
+
+
+class KeyAuthentication(BaseAuthentication):
+    """`request.user` becomes a `Caller` or a `Member`. Raises `Unauthenticated`."""
+
+    def authenticate(self, request: ApiRequest) -> tuple[Any, None]:
         secret = keys.credential(wire_request(request))
         if not secret:
             raise Unauthenticated(NO_KEY)
+        if tokens.looks_like(secret):
+            return MemberAuthentication().authenticate(request)
         row = _find(secret)
         if row is None:
             raise Unauthenticated(
@@ -58,13 +106,17 @@ class KeyAuthentication(BaseAuthentication):
 class MayManage(BasePermission):
     """A key with the scope `management`, or with none at all, from an address that it may be used from.
 
-    Its allow-list of endpoints is about what is metered, and does not close this API.
+    Its allow-list of endpoints is about what is metered, and does not close this API. People are let in where `may`
+    names the permission that their role must have.
     """
 
     scope = SCOPE
+    view_permission = change_permission = ""
 
     def has_permission(self, request: ApiRequest, view: Any) -> bool:
         """Raises the `Forbidden` that says why not."""
+        if isinstance(request.user, Member):
+            return self._has_role(request.user, request.method or "")
         wire = wire_request(request)
         guarded = replace(request.user.key, allowed_endpoints=frozenset())
         if not self.scope:
@@ -72,11 +124,57 @@ class MayManage(BasePermission):
         keys.authorize(guarded, request.path, self.scope, wire, trusted_proxies=settings.ALLAUTH_TRUSTED_PROXY_COUNT)
         return True
 
+    def _has_role(self, member: Member, method: str) -> bool:
+        permission = self.view_permission if method in SAFE_METHODS else self.change_permission
+        if not permission:
+            raise Forbidden("This needs an API key, not the access token of a person.", code="api_key_required")
+        if not member.key.is_active:
+            raise Forbidden("This organization is not active.", code="organization_inactive")
+        if not access.can(member.membership, permission):
+            role = Role(member.membership.role).label.lower()
+            raise Forbidden(f"Your role in {member.organization.slug}, {role}, does not allow this.", code="role")
+        return True
+
 
 class AnyKey(MayManage):
-    """Any live key from an address that it may be used from: for what a key may know of itself."""
+    """Any live key from an address that it may be used from, any member: for what may be known by all."""
 
     scope = ""
+    view_permission = change_permission = "usage.view"
+
+
+class OnlyKey(AnyKey):
+    """Any live key: for what is about the key itself."""
+
+    view_permission = change_permission = ""
+
+
+def may(view: str, change: str = "", *, scope: str = SCOPE) -> type[MayManage]:
+    """Keys with `scope`, and members whose role has the permission `view`, or `change` for what is no GET."""
+    fields = {"scope": scope, "view_permission": view, "change_permission": change or view}
+    return type("MayAsMember", (MayManage,), fields)
+
+
+def member_of(access_token: str, organization: str = "") -> Member:
+    """Who an access token stands for, in the session's organization or the one named.
+
+    A session that a device was given is for the one organization that its person chose. Raises `Unauthenticated`,
+    `Forbidden`.
+    """
+    try:
+        session = api_sessions.find(access_token)
+    except tokens.InvalidToken:
+        raise Unauthenticated(NOT_SIGNED_IN) from None
+    chosen: Organization | None = session.organization
+    if organization and not sign_in.is_called(session.organization, organization):
+        is_bound = session.way == ApiSession.Way.DEVICE
+        chosen = None if is_bound else sign_in.organization_of(session.user, organization)
+    membership = Membership.objects.filter(user=session.user, organization=chosen).first() if chosen else None
+    if membership is None or chosen is None:
+        name = organization or session.organization.slug
+        raise Forbidden(f"You are no member of {name[:60]!r}, or this session is not for it.", code="not_a_member")
+    membership.organization = chosen
+    return Member(session, membership, snapshot_of_organization(chosen, key_id=-session.pk))
 
 
 def wire_request(request: Any) -> Request:

@@ -17,7 +17,7 @@ from billing.ledger import IdempotencyMismatch
 from billing.models import Pack, Transfer
 from billing.money import InvalidAmount, format_credits, nanos_from_credits
 from proxy.api.answers import moment
-from proxy.api.authentication import AnyKey, Caller
+from proxy.api.authentication import AnyKey, Caller, may
 from proxy.api.errors import Conflict, NotFound
 from proxy.gateway.errors import InsufficientQuota, InvalidRequest, Unavailable, UnknownUrl
 
@@ -34,6 +34,7 @@ def packs(request: Request) -> Response:
 
 
 @api_view(["POST"])
+@permission_classes([may("billing.manage")])
 def purchase(request: Request) -> Response:
     """An order for `pack_id`, and the address of the page to pay it."""
     _sold(request)
@@ -45,7 +46,7 @@ def purchase(request: Request) -> Response:
         raise InvalidRequest("'payment_method' must be 'stripe'.", param="payment_method")
     if not stripe_api.is_on():
         raise InvalidRequest("This installation sells no credit online.", code="payments_off")
-    order = purchases.order(organization=caller.organization, pack=pack, by=None)
+    order = purchases.order(organization=caller.organization, pack=pack, by=caller.actor)
     try:
         url = stripe_api.checkout(order)
     except stripe_api.StripeUnavailable as error:
@@ -63,6 +64,7 @@ def purchase(request: Request) -> Response:
 
 
 @api_view(["GET"])
+@permission_classes([may("billing.view")])
 def transactions(request: Request) -> HttpResponse:
     """Every movement of the balance, the newest first: cursor pages by `after`, or all of a page as CSV."""
     _sold(request)
@@ -97,6 +99,7 @@ def transactions(request: Request) -> HttpResponse:
 
 
 @api_view(["POST"])
+@permission_classes([may("billing.manage")])
 def transfer(request: Request) -> Response:
     """Give credit to another organization. With `idempotency_key`, a repeat is the first one."""
     _sold(request)
@@ -113,7 +116,7 @@ def transfer(request: Request) -> Response:
             sender=caller.organization,
             recipient=recipient,
             amount=amount,
-            by=None,
+            by=caller.actor,
             idempotency_key=key,
             memo=str(request.data.get("memo", ""))[:200],
         )

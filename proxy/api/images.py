@@ -32,6 +32,7 @@ class MayUseImages(MayManage):
     """Nobody in particular, or a key with the scope `images`."""
 
     scope = SCOPE
+    view_permission, change_permission = "usage.view", "images.manage"
 
     def has_permission(self, request: Request, view: Any) -> bool:
         return request.user is None or super().has_permission(request, view)
@@ -80,12 +81,12 @@ def image(request: Request, public_id: UUID) -> Response:
     if not is_own:
         raise ObjectNotFound("image", str(public_id)) if caller else ScopeMissing(SCOPE)
     if request.method == "DELETE":
-        keeping.remove([found], by=None)
+        keeping.remove([found], by=caller.actor)
         return Response({"id": str(public_id), "object": "image", "deleted": True})
     visibility = request.data.get("visibility")
     if visibility not in Visibility.values:
         raise InvalidRequest(f"'visibility' must be one of {', '.join(Visibility.values)}.", param="visibility")
-    keeping.set_visibility([found], visibility, by=None)
+    keeping.set_visibility([found], visibility, by=caller.actor)
     found.refresh_from_db()
     return Response(_as_dict(found, is_own=True))
 

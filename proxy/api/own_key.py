@@ -8,11 +8,11 @@ from rest_framework.response import Response
 from billing import ledger, standings
 from billing.money import format_credits
 from proxy.api.answers import cap_as_dict, moment
-from proxy.api.authentication import AnyKey, Caller
+from proxy.api.authentication import Caller, OnlyKey
 
 
 @api_view(["GET"])
-@permission_classes([AnyKey])
+@permission_classes([OnlyKey])
 def own_key(request: Request) -> Response:
     caller: Caller = request.user
     row, key = caller.row, caller.key

@@ -13,7 +13,7 @@ from billing.money import format_credits, format_usd
 from billing.pricing import MILLION, Rate
 from proxy.api import bounds, quoting, snapshot
 from proxy.api.answers import money
-from proxy.api.authentication import AnyKey, Caller, wire_request
+from proxy.api.authentication import AnyKey, Caller, may, wire_request
 from proxy.api.quoting import Quote
 from proxy.gateway.errors import UnknownUrl
 from proxy.gateway.snapshots import Route
@@ -65,6 +65,7 @@ def estimate(request: Request) -> Response:
 
 
 @api_view(["GET"])
+@permission_classes([may("usage.view")])
 def balance(request: Request) -> Response:
     """The organization's credit. Not there where none is sold."""
     caller: Caller = request.user
