@@ -16,7 +16,9 @@ from billing.models import Order, Pack, UsageRecord
 from billing.usage import first_id_at
 from gallery.models import Image
 from gallery.tests import kit as gallery_kit
-from proxy.models import Deployment, Model, Provider, RealtimeSession
+from proxy import conversations
+from proxy.conversations import Said
+from proxy.models import Conversation, Deployment, Model, Provider, RealtimeSession
 from status import incidents
 from status.models import Incident
 
@@ -105,6 +107,15 @@ def speaking_model(name: str) -> None:
     provider, _ = Provider.objects.get_or_create(slug="voices", kind="openai-compatible", base_url="https://voices/v1")
     model, _ = Model.objects.get_or_create(name=name, endpoints=["/v1/realtime"])
     Deployment.objects.get_or_create(model=model, provider=provider, upstream_name=name)
+
+
+def conversation(organization: Organization, author: User, text: str = "What is a tuppence?") -> Conversation:
+    """A conversation with a question and its answer."""
+    made, _ = conversations.start(
+        organization=organization, author=author, model="gpt-fast", settings={}, said=Said(role="user", text=text)
+    )
+    conversations.say(conversation=made, said=Said(role="assistant", text="Two pence.", model="gpt-fast"))
+    return made
 
 
 def order(organization: Organization) -> Order:

@@ -32,6 +32,7 @@ class Key:
     fallback_model: str = ""
     image_visibility: str = ""  # of its images in the gallery; empty: they are not kept
     upstream_keys: Mapping[str, str] = field(default_factory=dict, repr=False)  # its own, by provider
+    end_user: str = ""  # whom a pass of the playground was made for
 
 
 @dataclass(frozen=True, slots=True)
