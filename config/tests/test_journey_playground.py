@@ -385,6 +385,30 @@ def test_without_credit_the_way_to_it_is_shown(browser: Browser, web: Service, s
     context.close()
 
 
+def test_a_pass_opens_no_more_than_the_playground_needs(player: Player) -> None:
+    page = player.open("?model=play-chat")
+    tried = page.evaluate(
+        """async () => {
+          const { root, post } = Playground;
+          const { value } = await post(root.dataset.pass);
+          const ask = async (path, method) => {
+            const body = method === "POST" ? JSON.stringify({ model: "play-chat", input: "x" }) : undefined;
+            const headers = { Authorization: `Bearer ${value}`, "Content-Type": "application/json" };
+            const answer = await fetch(path, { method, headers, body, credentials: "omit" });
+            return [answer.status, (await answer.json()).error?.code ?? null];
+          };
+          return [
+            await ask("/v1/models", "GET"),
+            await ask("/v1/responses", "POST"),
+            await ask("/v1/realtime/client_secrets", "POST"),
+            await ask("/v1/credits/balance", "GET"),
+          ];
+        }"""
+    )
+    assert tried == [[200, None], [403, "scope_missing"], [403, "scope_missing"], [401, "invalid_api_key"]]
+    player.complaints.clear()  # Chromium logs each refusal
+
+
 # ---------------------------------------------------------------- Images
 
 
@@ -503,6 +527,7 @@ def test_every_tab_fits(width: int, theme: Any, browser: Browser, web: Service, 
     player.ask(f"[[say={LONG}]] Coins?")
     player.charged(1)
     expect(page.locator(".message .cost").last).not_to_be_empty()
+    expect(page.locator(".message .cost").last).to_be_in_viewport()
     problems += _problems(player, "playground-chat", width, theme)
     page.get_by_role("button", name="Code").click()
     problems += _problems(player, "playground-code", width, theme)

@@ -26,11 +26,10 @@
     if (message.role === "assistant") Markdown.show(part(message, ".text"), message.text);
     else part(message, ".text").textContent = message.text;
   };
-  /* What scrolls: the messages alone, or on a phone the page. */
-  const scroller = () => (byId("log").scrollHeight > byId("log").clientHeight ? byId("log") : document.scrollingElement);
-  const toEnd = () => {
-    for (const one of [byId("log"), scroller()]) one.scrollTop = one.scrollHeight;
-  };
+  /* What scrolls: the messages alone, or on a narrow page all of it. */
+  const isNarrow = matchMedia("(width < 60rem)");
+  const scroller = () => (isNarrow.matches ? document.scrollingElement : byId("log"));
+  const toEnd = () => { scroller().scrollTop = scroller().scrollHeight; };
   /* Draw, and stay at the end if the reader was there. */
   const following = (draw) => {
     const { scrollHeight, scrollTop, clientHeight } = scroller();
