@@ -76,10 +76,16 @@ def detail(request: HttpRequest, public_id: UUID) -> HttpResponse:
     """One image, for whoever may see it."""
     image = get_object_or_404(Image.objects.select_related("organization", "key"), public_id=public_id)
     user = request.user
-    is_own = user.is_authenticated and user.organizations.filter(pk=image.organization_id).exists()
-    if not is_own and (image.visibility == Visibility.PRIVATE or image.is_hidden):
+    mine = user.memberships.filter(organization_id=image.organization_id).first() if user.is_authenticated else None
+    if mine is None and (image.visibility == Visibility.PRIVATE or image.is_hidden):
         raise Http404
-    return render(request, "gallery/detail.html", {"image": image, "is_own": is_own, "url": links.of(image)})
+    context = {
+        "image": image,
+        "is_own": mine is not None,
+        "may_play": mine is not None and can(mine, "images.manage"),
+        "url": links.of(image),
+    }
+    return render(request, "gallery/detail.html", context)
 
 
 @require_http_methods(["GET", "POST"])

@@ -14,9 +14,10 @@ from accounts import key_format, keys
 from accounts.models import ApiKey, Organization
 from billing import ledger, price_lists
 from gallery import keeping
-from proxy import own_models, upstream_keys
+from proxy import own_models, passes, upstream_keys
 from proxy.gateway.errors import Unavailable
 from proxy.gateway.snapshots import Key
+from proxy.in_thread import in_thread
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,8 @@ class Keyring:
 
     async def find(self, secret: str) -> Key | None:
         """See `proxy.gateway.keys.Keyring`."""
+        if secret.startswith(passes.PREFIX):
+            return await self._find_by_pass(secret)
         if not key_format.is_well_formed(secret):
             return None
         return await self.find_digest(key_format.digest_of(secret, self._pepper))
@@ -103,6 +106,15 @@ class Keyring:
         """The ids of the keys used since the last call, for `last_used_at`."""
         used, self._used = sorted(self._used), set()
         return used
+
+    async def _find_by_pass(self, secret: str) -> Key | None:
+        """The key that a pass of the playground stands for, as the pass opens it."""
+        try:
+            found: passes.Found | None = await in_thread(lambda: passes.find(secret))
+        except DatabaseError:
+            raise Unavailable from None
+        key = await self.find_digest(found.key_digest) if found is not None else None
+        return None if key is None or found is None else found.narrowed(key)
 
     async def _load(self, digest: str, stale: Key | None) -> Key | None:
         try:

@@ -1,4 +1,4 @@
-"""Providers, models and the deployments of models at providers."""
+"""Providers, models and the deployments of models at providers. Conversations are in `playground_models`."""
 
 from django.core.validators import MinValueValidator, URLValidator
 from django.db import models
@@ -238,7 +238,10 @@ class UpstreamObject(models.Model):
 
 
 class ClientSecret(models.Model):
-    """An ephemeral key for one Realtime session in a browser; of the secret itself only the digest is kept."""
+    """An ephemeral key for a browser; of the secret itself only the digest is kept.
+
+    For one Realtime session, or, without a `model`, a pass of the playground (`proxy.passes`).
+    """
 
     digest = models.CharField(max_length=64, unique=True)
     key = models.ForeignKey(ApiKey, models.CASCADE, related_name="client_secrets")
@@ -249,7 +252,7 @@ class ClientSecret(models.Model):
     expires_at = models.DateTimeField(db_index=True)
 
     def __str__(self) -> str:
-        return f"{self.model}, until {self.expires_at}"
+        return f"{self.model or 'playground'}, until {self.expires_at}"
 
 
 class RealtimeSession(models.Model):
@@ -283,3 +286,6 @@ class RealtimeSession(models.Model):
     def duration_ms(self) -> int:
         """For how long it has run, as far as we know."""
         return round(((self.ended_at or self.seen_at) - self.started_at).total_seconds() * 1000)
+
+
+from proxy.playground_models import Conversation, ConversationMessage  # noqa: E402, F401

@@ -42,11 +42,14 @@ def landing(request: HttpRequest) -> HttpResponse:
 @require_GET
 @login_required
 def console(request: HttpRequest) -> HttpResponse:
-    """To the organization that the user looked at last, else the personal one, else any."""
+    return redirect("proxy:overview", current_organization(request).slug)
+
+
+def current_organization(request: HttpRequest) -> Organization:
+    """The organization that the user looked at last, else the personal one, else any."""
     mine = request.user.organizations
-    last = mine.filter(slug=request.session.get(LAST_ORGANIZATION, "")).first()
-    organization = last or mine.order_by("-is_personal", "pk").first() or organizations.personal_of(request.user)
-    return redirect("proxy:overview", organization.slug)
+    last: Organization | None = mine.filter(slug=request.session.get(LAST_ORGANIZATION, "")).first()
+    return last or mine.order_by("-is_personal", "pk").first() or organizations.personal_of(request.user)
 
 
 @require_GET

@@ -16,7 +16,9 @@ from billing.models import BillingProfile, Order, Pack, Plan, Resale, Subscripti
 from billing.usage import first_id_at
 from gallery.models import Image
 from gallery.tests import kit as gallery_kit
-from proxy.models import Deployment, Model, Provider, RealtimeSession
+from proxy import conversations
+from proxy.conversations import Said
+from proxy.models import Conversation, Deployment, Model, Provider, RealtimeSession
 from status import incidents
 from status.models import Incident
 
@@ -151,6 +153,15 @@ def subscription(organization: Organization) -> Subscription:
     ours.stripe_id, ours.checkout_session_id = f"sub_{ours.public_id}", f"cs_{ours.public_id}"
     ours.save()
     return ours
+
+
+def conversation(organization: Organization, author: User, text: str = "What is a tuppence?") -> Conversation:
+    """A conversation with a question and its answer."""
+    made, _ = conversations.start(
+        organization=organization, author=author, model="gpt-fast", settings={}, said=Said(role="user", text=text)
+    )
+    conversations.say(conversation=made, said=Said(role="assistant", text="Two pence.", model="gpt-fast"))
+    return made
 
 
 def order(organization: Organization) -> Order:

@@ -348,6 +348,10 @@ FRESH = {
     "end-users-none": "/end-users/",
     "models": "/models/",
     "sessions-none": "/sessions/",
+    "playground": "/playground/",
+    "playground-images-none": "/playground/images/",
+    "playground-transcription-none": "/playground/transcription/",
+    "playground-speech-none": "/playground/speech/",
     "playground-realtime-none": "/playground/realtime/",
 }
 

@@ -25,6 +25,9 @@ ADMINS = MEMBERS | {"viewer": 403, "billing": 403, "developer": 403}
 OWNERS = ADMINS | {"admin": 403}
 BOOKKEEPERS = MEMBERS | {"viewer": 403, "developer": 403}
 KEY_MAKERS = MEMBERS | {"viewer": 403, "billing": 403}
+# A conversation is its author's alone: to other members there is none.
+AUTHOR = KEY_MAKERS | {"admin": 404, "developer": 404}
+CHAT = {"model": "gpt-fast", "role": "user", "text": "Hi"}
 
 
 def _made(expected: dict[str, int], status: int) -> dict[str, int]:
@@ -67,6 +70,26 @@ TABLE = [
     Row("proxy:sessions", MEMBERS),
     Row("proxy:session-end", KEY_MAKERS),
     Row("proxy:session-end", _made(KEY_MAKERS, 302), "post"),
+    Row("proxy:playground", KEY_MAKERS),
+    Row("proxy:playground-pass", KEY_MAKERS, "post"),
+    Row("proxy:playground-cost", KEY_MAKERS),
+    Row("proxy:playground-mine", dict.fromkeys(PEOPLE, 302)),
+    Row("proxy:playground-images", KEY_MAKERS),
+    Row("proxy:playground-transcription", KEY_MAKERS),
+    Row("proxy:playground-speech", KEY_MAKERS),
+    Row("proxy:conversation-start", _made(KEY_MAKERS, 201), "post", CHAT),
+    Row("proxy:conversation-start", _made(KEY_MAKERS, 422), "post", {"role": "user"}),
+    Row("proxy:conversation", AUTHOR),
+    Row("proxy:conversation-say", _made(AUTHOR, 201), "post", CHAT),
+    Row("proxy:conversation-say", _made(AUTHOR, 422), "post", {"role": "system", "text": "Hi"}),
+    Row("proxy:conversation-rename", AUTHOR),
+    Row("proxy:conversation-rename", _made(AUTHOR, 302), "post", {"title": "New"}),
+    Row("proxy:conversation-rename", _made(AUTHOR, 422), "post", {"title": ""}),
+    Row("proxy:conversation-fork", _made(AUTHOR, 302), "post", {"message": "none"}),
+    Row("proxy:conversation-delete", AUTHOR),
+    Row("proxy:conversation-delete", _made(AUTHOR, 302), "post"),
+    Row("proxy:conversation-json", AUTHOR),
+    Row("proxy:conversation-markdown", AUTHOR),
     Row("proxy:realtime-playground", KEY_MAKERS),
     Row("proxy:realtime-secret", KEY_MAKERS, "post", {"model": "spoken"}),
     Row("status:page", EVERYBODY),
@@ -230,6 +253,12 @@ def _address(name: str, cast: Cast) -> str:
     if name in {"billing:statement", "billing:statement-file"}:
         month = f"{timezone.now():%Y-%m}"
         return reverse(name, args=[slug, month, *(["csv"] if name.endswith("file") else [])])
+    if name == "proxy:playground-mine":
+        return reverse(name)
+    if name == "proxy:playground-cost":
+        return reverse(name, args=[slug, uuid4().hex])
+    if name.startswith("proxy:conversation") and name != "proxy:conversation-start":
+        return reverse(name, args=[slug, pages_kit.conversation(cast.organization, cast.users["owner"]).public_id])
     if name == "proxy:session-end":
         return reverse(name, args=[slug, pages_kit.session(cast.organization).public_id])
     if name == "proxy:realtime-secret":

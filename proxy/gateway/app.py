@@ -424,7 +424,7 @@ class Gateway:
             route=route,
             rate=route.rate,
             started_at=arrival.started_at,
-            end_user=(request.headers.get("x-user-id") or job.end_user)[:MAX_LABEL],
+            end_user=(key.end_user or request.headers.get("x-user-id") or job.end_user)[:MAX_LABEL],
             run_id=request.headers.get("x-run-id", "")[:MAX_LABEL],
             own_key=own_key,
             visibility=_visibility(request, key),

@@ -33,6 +33,7 @@ class Key:
     price_list: str = ""  # whose prices count; empty: the standard ones
     image_visibility: str = ""  # of its images in the gallery; empty: they are not kept
     upstream_keys: Mapping[str, str] = field(default_factory=dict, repr=False)  # its own, by provider
+    end_user: str = ""  # whom a pass of the playground was made for
 
 
 @dataclass(frozen=True, slots=True)
