@@ -1,5 +1,6 @@
 from django.urls import path, re_path
 
+from proxy import reference_views
 from proxy.api import admin_credits, credits, images, own_key, prices, receipts, sdk, unknown
 
 app_name = "api"
@@ -17,6 +18,7 @@ urlpatterns = [
     path("credits/pricing", prices.pricing, name="credit-pricing"),
     path("images", images.images, name="images"),
     path("images/<uuid:public_id>", images.image, name="image"),
+    path("openapi.json", reference_views.openapi, name="openapi"),
     path("key", own_key.own_key, name="key"),
     path("receipts/<str:request_id>", receipts.receipt, name="receipt"),
     path("quote", prices.quote, name="quote"),
