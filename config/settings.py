@@ -51,6 +51,8 @@ if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", DEFAULT_MAX_COST_USD):
     raise SettingError("DEFAULT_MAX_COST_USD", "expected dollars such as 10 or 2.50; 0 for no limit")
 DEFAULT_MAX_TOTAL_TOKENS = env_int("DEFAULT_MAX_TOTAL_TOKENS", 0)
 DEMO_LOGIN = env("DEMO_LOGIN", "")
+# The operator's own words for /terms, /privacy and /imprint, as Markdown; with _FILE at the end, where they lie.
+LEGAL_TEXTS = {name: env_secret(f"LEGAL_{name.upper()}", "") for name in ("terms", "privacy", "imprint")}
 # Only this keyed hash of an API key is stored. A pepper of its own lets SECRET_KEY rotate without ending every key.
 API_KEY_PEPPER = env_secret(
     "API_KEY_PEPPER", hmac.new(SECRET_KEY.encode(), b"tuppence.api-key.pepper", hashlib.sha256).hexdigest()
@@ -99,6 +101,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "django_htmx",
     "allauth",
     "allauth.account",
@@ -371,6 +375,15 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["proxy.api.parsing.JsonObjectParser"],
     "EXCEPTION_HANDLER": "proxy.api.errors.handle",
     "UNAUTHENTICATED_USER": None,
+    "DEFAULT_SCHEMA_CLASS": "proxy.openapi.views.ManagedSchema",
+}
+SPECTACULAR_SETTINGS = {
+    "OAS_VERSION": "3.1.0",
+    "TITLE": f"{SITE_NAME} API",
+    "VERSION": "1",
+    "DESCRIPTION": "OpenAI's API under `/v1`, metered, with the calls that manage keys, credit and usage beside it.",
+    "PREPROCESSING_HOOKS": ["proxy.openapi.description.keep_served"],
+    "POSTPROCESSING_HOOKS": ["proxy.openapi.description.merge_hand_kept"],
 }
 
 # ---------------------------------------------------------------- Watching it run

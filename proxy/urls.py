@@ -1,10 +1,14 @@
 from django.urls import path
 
 from proxy import (
+    catalogue_views,
+    guide_views,
     own_model_views,
+    page_texts,
     playground_media_views,
     playground_views,
     realtime_views,
+    reference_views,
     upstream_key_views,
     views,
 )
@@ -15,6 +19,17 @@ CONVERSATION = f"{PLAYGROUND}c/<uuid:conversation_id>/"
 urlpatterns = [
     path("", views.landing, name="landing"),
     path("console/", views.console, name="console"),
+    path("models", catalogue_views.catalogue, name="catalogue"),
+    path("models/compare", catalogue_views.compare, name="compare"),
+    path("models/<path:name>", catalogue_views.model, name="model"),
+    path("guides/", guide_views.guides, name="guides"),
+    path("guides/<slug:slug>", guide_views.guide, name="guide"),
+    path("docs", reference_views.docs, name="docs"),
+    path("redoc", reference_views.redoc, name="redoc"),
+    path("changelog", page_texts.changelog, name="changelog"),
+    path("terms", page_texts.legal, {"page": "terms"}, name="terms"),
+    path("privacy", page_texts.legal, {"page": "privacy"}, name="privacy"),
+    path("imprint", page_texts.legal, {"page": "imprint"}, name="imprint"),
     path("o/<slug:slug>/models/", own_model_views.own_models_page, name="models"),
     path("o/<slug:slug>/upstream-keys/", upstream_key_views.upstream_keys, name="upstream-keys"),
     path("o/<slug:slug>/upstream-keys/<slug:provider>/remove/", upstream_key_views.remove, name="upstream-key-remove"),

@@ -13,25 +13,33 @@ from accounts import organizations
 from accounts.access import MemberRequest, can, organization_for
 from accounts.models import Organization, Role
 from billing import ledger, usage
+from billing.models import UsageRecord
 from billing.views import has_looked
 from proxy.models import Model
 
 LAST_ORGANIZATION = "last_organization"
+SUCCESS = "completed"
 POLL_WAITING_S = 2
 POLL_IDLE_S = 15
 
 
 @dataclass(frozen=True, slots=True)
 class FirstSteps:
-    """What a new organization has done so far."""
+    """What a new organization has done so far. `failed` is the newest request while none has succeeded yet."""
 
+    has_credit: bool
     has_key: bool
-    has_request: bool
+    has_success: bool
     has_looked: bool
+    failed: UsageRecord | None = None
+
+    @property
+    def done(self) -> int:
+        return sum((self.has_credit, self.has_key, self.has_success, self.has_looked))
 
     @property
     def is_done(self) -> bool:
-        return self.has_key and self.has_request and self.has_looked
+        return self.has_key and self.has_success and self.has_looked
 
 
 @require_GET
@@ -59,20 +67,25 @@ def overview(request: MemberRequest, slug: str) -> HttpResponse:
     if request.session.get(LAST_ORGANIZATION) != slug:
         request.session[LAST_ORGANIZATION] = slug
     recent = usage.recent(organization)
+    balance = ledger.balance_of(organization)
+    has_success = any(record.outcome == SUCCESS for record in recent) or len(recent) == usage.RECENT_SIZE
     steps = FirstSteps(
+        has_credit=settings.IS_SELF_HOSTED or balance.available > 0 or has_success,
         has_key=organization.keys.exists(),
-        has_request=bool(recent),
-        has_looked=len(recent) == usage.RECENT_SIZE or has_looked(request.session, organization),
+        has_success=has_success,
+        has_looked=has_success and (len(recent) == usage.RECENT_SIZE or has_looked(request.session, organization)),
+        failed=recent[0] if recent and not has_success else None,
     )
     context = {
         "organization": organization,
-        "balance": ledger.balance_of(organization),
+        "balance": balance,
         "today": usage.today(organization),
         "recent": recent,
         "steps": steps,
-        "poll_s": POLL_WAITING_S if not steps.has_request else POLL_IDLE_S,
+        "poll_s": POLL_WAITING_S if not steps.has_success else POLL_IDLE_S,
         "is_frozen": organization.status == Organization.Status.FROZEN,
         "has_credits": not settings.IS_SELF_HOSTED,
+        "may_buy": can(request.membership, "billing.manage"),
         "may_manage_keys": can(request.membership, "keys.manage"),
         "snippet_model": Model.objects.for_first_request(),
     }

@@ -154,10 +154,10 @@ def test_from_sign_up_to_the_cost_of_the_first_request(member: Visitor) -> None:
     assert secret in snippet
 
     page.get_by_role("link", name="Done").click()
-    expect(page.locator(".steps [data-done]")).to_have_count(1)
+    expect(page.locator(".steps [data-done]")).to_have_count(2)  # credit and key
     assert _run_python(snippet).strip()
 
-    expect(page.locator(".steps [data-done]")).to_have_count(2)  # by itself: nobody reloads the page
+    expect(page.locator(".steps [data-done]")).to_have_count(3)  # by itself: nobody reloads the page
     page.get_by_role("link", name="Open it in the request log").click()
     expect(page.get_by_text(f"{COST} credits")).to_be_visible()
     charge = page.get_by_role("region", name="Charge")

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from accounts import key_format
 from accounts.models import ApiKey
-from billing import usage
+from billing import ledger, usage
 from billing.models import Budget
 from config.tests import pages_kit
 from config.tests.pages_kit import Cast
@@ -330,10 +330,18 @@ def test_first_steps_tick_by_themselves(cast: Cast, client: Client) -> None:
         return _text(client.get(address, headers={"HX-Request": "true"})).count("data-done")
 
     assert done() == 0
-    key = pages_kit.key_of(cast.organization)
+    ledger.grant(organization=cast.organization, amount=10**10, reason="test", idempotency_key=uuid4().hex)
     assert done() == 1
-    record = pages_kit.request_of(key)
+    key = pages_kit.key_of(cast.organization)
     assert done() == 2
+    pages_kit.request_of(
+        key, timezone.now() - timedelta(seconds=2), outcome="upstream_error", error_code="upstream_error"
+    )
+    page = _text(client.get(address))
+    assert page.count("data-done") == 2
+    assert "/guides/errors#upstream_error" in page
+    record = pages_kit.request_of(key)
+    assert done() == 3
     client.get(_address("billing:request-detail", cast, record.request_id))
     assert "First steps" not in _text(client.get(address))
 

@@ -8,6 +8,7 @@ import pytest
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 
+from billing import rates
 from config.tests import pages_kit
 from config.tests.pages_kit import ANONYMOUS, OUTSIDER, PEOPLE, STAFF, Cast
 
@@ -17,6 +18,10 @@ pytestmark = pytest.mark.django_db
 FOREIGN = ("accounts/", "admin/", "v1/")
 LOGIN = 302
 ACCOUNT_PAGES = {"accounts:settings", "accounts:device", "accounts:request-key"}
+PUBLIC_PAGES = frozenset(
+    f"proxy:{page}"
+    for page in ("catalogue", "compare", "guides", "docs", "redoc", "changelog", "terms", "privacy", "imprint")
+)
 
 EVERYBODY = dict.fromkeys(PEOPLE, 200)
 SIGNED_IN = EVERYBODY | {ANONYMOUS: LOGIN}
@@ -50,6 +55,17 @@ TABLE = [
     Row("receipt-keys", EVERYBODY),
     Row("proxy:landing", EVERYBODY),
     Row("proxy:landing", dict.fromkeys(PEOPLE, 405), "post"),
+    Row("proxy:catalogue", EVERYBODY),
+    Row("proxy:compare", EVERYBODY),
+    Row("proxy:model", EVERYBODY),
+    Row("proxy:guides", EVERYBODY),
+    Row("proxy:guide", EVERYBODY),
+    Row("proxy:docs", EVERYBODY),
+    Row("proxy:redoc", EVERYBODY),
+    Row("proxy:changelog", EVERYBODY),
+    Row("proxy:terms", EVERYBODY),
+    Row("proxy:privacy", EVERYBODY),
+    Row("proxy:imprint", EVERYBODY),
     Row("proxy:console", dict.fromkeys(PEOPLE, 302)),
     Row("proxy:overview", MEMBERS),
     Row("gallery:gallery", EVERYBODY),
@@ -276,6 +292,14 @@ def _address(name: str, cast: Cast) -> str:
             return reverse(name)
         image = pages_kit.image(cast.organization, visibility="public")
         return reverse(name, args=[image.public_id, *(["png"] if name == "gallery:file" else [])])
+    if name in PUBLIC_PAGES:
+        return reverse(name)
+    if name == "proxy:guide":
+        return reverse(name, args=["errors"])
+    if name == "proxy:model":
+        pages_kit.speaking_model("@voices/spoken")
+        rates.set_price(model="@voices/spoken", input=1_000_000)
+        return reverse(name, args=["@voices/spoken"])
     if name == "status:badge":
         return reverse(name, args=["api"])
     if name == "status:incident":

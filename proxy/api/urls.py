@@ -1,5 +1,6 @@
 from django.urls import path, re_path
 
+from proxy import reference_views
 from proxy.api import (
     admin_credits,
     admin_keys,
@@ -53,6 +54,7 @@ urlpatterns = [
     path("events", feed.feed, name="events"),
     path("images", images.images, name="images"),
     path("images/<uuid:public_id>", images.image, name="image"),
+    path("openapi.json", reference_views.openapi, name="openapi"),
     path("key", own_key.own_key, name="key"),
     path("public/keys", public_keys.create, name="public-keys"),
     path("public/keys/<str:username>", public_keys.listing, name="public-keys-of"),
