@@ -1,5 +1,6 @@
 """The real `pixie`, run as a program, against an HTTP server that answers by a script."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -102,8 +103,9 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {"content-type": answer.content_type, "connection": "close", **answer.headers}.items():
             self.send_header(name, value)
         self.send_header("content-length", str(len(sent)))
-        self.end_headers()
-        self.wfile.write(sent)
+        with contextlib.suppress(BrokenPipeError):  # a client that was told to stop
+            self.end_headers()
+            self.wfile.write(sent)
 
     do_GET = do_POST = do_DELETE = do_PATCH = handle_any
 

@@ -1,10 +1,14 @@
 """How pixie talks: retries as OpenAI's SDK does them, errors that say what to do, exit codes."""
 
 import time
+from collections.abc import Iterator
 from email.utils import formatdate
+from typing import Any
 
 import pytest
+import typer.main
 
+from pixie.app import app
 from tests.conftest import KEY, Answer, Pixie, Server
 
 BALANCE = {
@@ -183,10 +187,18 @@ def test_version_help_and_completion(pixie: Pixie) -> None:
     assert pixie("--version").out == "pixie 0.1.0\n"
     assert "Exit codes: 0 done" in pixie("--help").out
     assert "generate" in pixie("-h").out
-    for command in ("generate", "edit", "chat", "gallery list", "credits buy", "usage", "keys create", "health",
-                    "receipt verify", "admin adjust", "auth login", "models"):  # fmt: skip
-        shown = pixie(*command.split(), "--help").out
-        for option in ("--json", "--quiet", "--profile", "--api-url"):
-            assert option in shown, command
     script = pixie(_PIXIE_COMPLETE="complete_bash", COMP_WORDS="pixie gal", COMP_CWORD="1").out
     assert script.split() == ["gallery"]
+
+
+def test_every_command_takes_the_common_options() -> None:
+    def visit(command: Any, path: str) -> Iterator[tuple[str, set[str]]]:
+        if not getattr(command, "commands", None):
+            yield path, {option for parameter in command.params for option in parameter.opts}
+        for name, child in getattr(command, "commands", {}).items():
+            yield from visit(child, f"{path} {name}")
+
+    found = dict(visit(typer.main.get_command(app), "pixie"))
+    assert len(found) >= 29
+    common = {"--json", "--quiet", "--profile", "--api-url"}
+    assert [path for path, options in found.items() if not common <= options] == []

@@ -58,7 +58,7 @@ app.add_typer(admin.app, name="admin")
 
 
 def main() -> None:
-    """The entry point: what nobody foresaw ends in one line too, unless PIXIE_DEBUG asks for all of it."""
+    """The entry point."""
     try:
         app()
     except PixieError as error:  # before a command had its own way to tell

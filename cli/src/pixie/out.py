@@ -37,7 +37,7 @@ class Output:
 
     def line(self, *parts: object) -> None:
         """A line of the result as it is."""
-        self.console.print(Text(" ".join(harmless(part) for part in parts)), soft_wrap=True)
+        sys.stdout.write(" ".join(harmless(part) for part in parts) + "\n")
 
     def lines(self, values: Iterable[object]) -> None:
         for value in values:

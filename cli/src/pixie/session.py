@@ -145,7 +145,8 @@ def with_session(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def run(choices: Choices, work: Callable[[Session], None]) -> None:
-    """Do `work`; every failure ends as a message on stderr and the exit code of its kind."""
+    """Do `work`; every failure ends as a message on stderr and the exit code of its kind. What nobody foresaw is told
+    in one line too, unless PIXIE_DEBUG asks for all of it."""
     session = Session(choices)
     try:
         work(session)
@@ -155,5 +156,16 @@ def run(choices: Choices, work: Callable[[Session], None]) -> None:
     except KeyboardInterrupt:
         session.out.note("Interrupted.")
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
+    except (typer.Exit, BrokenPipeError):
+        raise
+    except Exception as error:
+        if os.environ.get("PIXIE_DEBUG"):
+            raise
+        told = PixieError(
+            f"pixie did not understand something: {type(error).__name__}: {error}.",
+            "The server may be newer than this pixie. PIXIE_DEBUG=1 shows where it was.",
+        )
+        session.out.error(told)
+        raise typer.Exit(int(told.exit_code)) from None
     finally:
         session.close()
