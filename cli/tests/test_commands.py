@@ -517,6 +517,29 @@ def test_the_operators_token_is_sent_to_the_operators_commands_alone(pixie: Pixi
     assert "$1.99" in pixie("admin", "stats").out
 
 
+def test_end_users_are_listed_blocked_and_let_in(pixie: Pixie, server: Server) -> None:
+    used = {"totalTokens": 1200, "costUsd": "0.420000000"}
+    told = {"userId": "a/b c", "organization": "acme", "usage": used, "blocked": True,
+            "threshold": {"maxCostUsd": "25.0000", "maxTotalTokens": 0}}  # fmt: skip
+    entry = {"userId": "a/b c", "reason": "spam", "blockedAt": "2026-11-20T10:00:00Z", "expiresAt": None}
+    server.on("GET", "/v1/admin/users", {"data": [told], "next": "50"})
+    server.on("GET", "/v1/admin/blocked", {"data": [entry], "next": None})
+    server.on("POST", "/v1/admin/users/a%2Fb%20c/block", told)
+    server.on("POST", "/v1/admin/users/a%2Fb%20c/unblock", told | {"blocked": False})
+    done = pixie("admin", "users", "--org", "acme", "--search", "a")
+    assert all(word in done.out for word in ("a/b c", "1,200", "0.42", "25.00", "blocked"))
+    assert server.asked[-1].query == {"organization": "acme", "q": "a", "limit": "50"}
+    assert "for good" in pixie("admin", "users", "--blocked").out
+    assert pixie("admin", "users", "-q").out == "a/b c\n"
+    assert pixie("admin", "block", "a/b c", "--reason", "spam").code == 1
+    assert pixie("admin", "block", "a/b c", "--reason", "spam", "--hours", "2", "--org", "acme", "-y").code == 0
+    body = server.asked[-1].json
+    assert body.pop("expiresAt") > "2026"
+    assert body == {"reason": "spam", "organization": "acme"}
+    done = pixie("admin", "unblock", "a/b c")
+    assert "a/b c of acme is not blocked" in done.err
+
+
 def test_an_unforeseen_answer_is_told_in_one_line(pixie: Pixie, server: Server) -> None:
     server.on("GET", "/v1/credits/balance", {"nothing": "expected"})
     done = pixie("credits")

@@ -69,7 +69,9 @@ class Access:
         if who is Who.NOBODY:
             return ""
         explicit = os.environ.get("PIXIE_API_KEY", "").strip()
-        if who in {Who.PERSON, Who.OPERATOR}:  # what no key opens
+        if who is Who.OPERATOR and explicit:  # a key of staff's
+            return explicit
+        if who in {Who.PERSON, Who.OPERATOR}:  # for which ordinary keys do not do
             return self._token() or explicit or self.secrets.api_key or _key_of_environment()
         return explicit or self.secrets.api_key or self._token() or _key_of_environment()
 
