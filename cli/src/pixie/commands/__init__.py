@@ -1,0 +1,1 @@
+"""What pixie can do, a module for each word after its name."""
