@@ -1,0 +1,111 @@
+"""Slices: the settled usage summed over everything but a few dimensions, so that a report reads as little as it shows.
+
+A trigger on the usage records fills them when settlement marks rows (`0031_slice_usage`). This module builds the same
+sums from any rows: for what is not settled yet, for reconciliation and for repair. Why they are there is in
+`docs/adr/0010-usage-slices.md`.
+"""
+# ruff: noqa: S608 - built from names of our own
+
+from collections.abc import Sequence
+
+from billing.models import UsageSlice
+
+Slice = UsageSlice.Slice
+
+# Upper bounds of the buckets of the latency histogram in ms: ten a decade, 10 ms to 1,000 s; one more bucket above.
+BOUNDS = tuple(round(10 ** (step / 10)) for step in range(10, 61))
+BUCKETS = len(BOUNDS) + 1
+
+KEY = ("organization_id", "slice", "starts_at", "key_id", "model", "endpoint", "end_user")
+FIGURES = (
+    "requests",
+    "errors",
+    "input_tokens",
+    "cached_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "cost_nanos",
+    "upstream_cost_nanos",
+)
+COLUMNS = (*KEY, *FIGURES, "latency")
+# What each slice is grouped by, and what GROUPING(hour, key_id, model, endpoint) says of it.
+_GROUPED = {
+    Slice.ALL: ("hour", 7),
+    Slice.KEY: ("hour, key_id", 3),
+    Slice.MODEL: ("hour, model", 5),
+    Slice.ENDPOINT: ("hour, endpoint", 6),
+    Slice.CROSS: ("hour, key_id, model, endpoint", 0),
+    Slice.KEY_DAY: ("day, key_id", 11),
+}
+_ROW_FIGURES = """
+    count(*) FILTER (WHERE outcome <> 'adjustment') AS requests,
+    count(*) FILTER (WHERE outcome NOT IN ('completed', 'client_closed', 'adjustment')) AS errors,
+    sum(input_tokens) AS input_tokens, sum(cached_tokens) AS cached_tokens, sum(output_tokens) AS output_tokens,
+    sum(reasoning_tokens) AS reasoning_tokens, sum(cost_nanos) AS cost_nanos,
+    coalesce(sum(upstream_cost_nanos), 0) AS upstream_cost_nanos"""
+_BOUNDS_SQL = f"ARRAY[{', '.join(map(str, BOUNDS))}]"
+
+
+def sliced(source: str, which: Sequence[str] = tuple(Slice.values)) -> str:
+    """A SELECT of `COLUMNS` that sums usage records into the slices of these names.
+
+    `source` follows FROM and must have the columns of the usage records.
+    """
+    grouped = [name for name in _GROUPED if name in which]
+    parts = [_by_dimensions(source, grouped)] if grouped else []
+    if Slice.END_USER in which:
+        parts.append(_by_end_user(source))
+    return " UNION ALL ".join(parts)
+
+
+def histogram_sum(alias: str = "") -> str:
+    """SQL that adds up the histograms of many slices; all zeros where there is none."""
+    at = f"{alias}." if alias else ""
+    sums = ", ".join(f"coalesce(sum({at}latency[{number}]), 0)::bigint" for number in range(1, BUCKETS + 1))
+    return f"ARRAY[{sums}]"
+
+
+def quantile(histogram: Sequence[int], share: float) -> int | None:
+    """The latency in ms that `share` of the requests did not exceed, to within its bucket; None without requests."""
+    total = sum(histogram)
+    if not total:
+        return None
+    rank, below = share * total, 0
+    for number, count in enumerate(histogram):
+        if count and below + count >= rank:
+            low = BOUNDS[number - 1] if number else 0
+            if number == len(BOUNDS):
+                return low
+            return round(low + (BOUNDS[number] - low) * (rank - below) / count)
+        below += count
+    return BOUNDS[-1]
+
+
+def _by_dimensions(source: str, names: Sequence[str]) -> str:
+    codes = " ".join(f"WHEN {_GROUPED[Slice(name)][1]} THEN '{name}'" for name in names)
+    sets = ", ".join(f"(organization_id, {_GROUPED[Slice(name)][0]})" for name in names)
+    buckets = ", ".join(
+        f"coalesce(sum(requests) FILTER (WHERE bucket = {number}), 0)::int" for number in range(BUCKETS)
+    )
+    sums = ", ".join(f"sum({name})::bigint AS {name}" for name in FIGURES)
+    return f"""
+    SELECT organization_id, CASE GROUPING(hour, key_id, model, endpoint) {codes} END AS slice,
+        CASE WHEN GROUPING(hour) = 0 THEN hour ELSE day END AS starts_at, key_id, coalesce(model, '') AS model,
+        coalesce(endpoint, '') AS endpoint, '' AS end_user, {sums}, ARRAY[{buckets}] AS latency
+    FROM (
+        SELECT organization_id, date_trunc('hour', created_at, 'UTC') AS hour,
+            date_trunc('day', created_at, 'UTC') AS day, key_id, model, endpoint,
+            CASE WHEN outcome = 'completed' AND latency_ms > 0
+                THEN width_bucket(latency_ms, {_BOUNDS_SQL}) END AS bucket,
+            {_ROW_FIGURES}
+        FROM {source} GROUP BY 1, 2, 3, 4, 5, 6, 7) b
+    GROUP BY GROUPING SETS ({sets})"""
+
+
+def _by_end_user(source: str) -> str:
+    sums = ", ".join(f"{name}::bigint" for name in FIGURES)
+    return f"""
+    SELECT organization_id, 'end_user', day, NULL::bigint, '', '', end_user, {sums}, NULL::int[]
+    FROM (
+        SELECT organization_id, date_trunc('day', created_at, 'UTC') AS day, end_user, {_ROW_FIGURES}
+        FROM {source} GROUP BY 1, 2, 3) e"""
