@@ -46,16 +46,12 @@ _ROW_FIGURES = """
 _BOUNDS_SQL = f"ARRAY[{', '.join(map(str, BOUNDS))}]"
 
 
-def sliced(source: str, which: Sequence[str] = tuple(Slice.values)) -> str:
-    """A SELECT of `COLUMNS` that sums usage records into the slices of these names.
+def sliced(source: str) -> str:
+    """A SELECT of `COLUMNS` that sums usage records into all slices.
 
     `source` follows FROM and must have the columns of the usage records.
     """
-    grouped = [name for name in _GROUPED if name in which]
-    parts = [_by_dimensions(source, grouped)] if grouped else []
-    if Slice.END_USER in which:
-        parts.append(_by_end_user(source))
-    return " UNION ALL ".join(parts)
+    return f"{_by_dimensions(source)} UNION ALL {_by_end_user(source)}"
 
 
 def histogram_sum(alias: str = "") -> str:
@@ -81,9 +77,9 @@ def quantile(histogram: Sequence[int], share: float) -> int | None:
     return BOUNDS[-1]
 
 
-def _by_dimensions(source: str, names: Sequence[str]) -> str:
-    codes = " ".join(f"WHEN {_GROUPED[Slice(name)][1]} THEN '{name}'" for name in names)
-    sets = ", ".join(f"(organization_id, {_GROUPED[Slice(name)][0]})" for name in names)
+def _by_dimensions(source: str) -> str:
+    codes = " ".join(f"WHEN {code} THEN '{name}'" for name, (_, code) in _GROUPED.items())
+    sets = ", ".join(f"(organization_id, {grouped})" for grouped, _ in _GROUPED.values())
     buckets = ", ".join(
         f"coalesce(sum(requests) FILTER (WHERE bucket = {number}), 0)::int" for number in range(BUCKETS)
     )

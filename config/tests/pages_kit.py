@@ -6,12 +6,13 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from django.db.models import Sum
 from django.test import Client
 from django.utils import timezone
 
 from accounts import keys, organizations
 from accounts.models import ApiKey, Membership, Organization, Role, User
-from billing import ledger, purchases
+from billing import ledger, purchases, settlement
 from billing.models import Order, Pack, UsageRecord
 from billing.usage import first_id_at
 from gallery.models import Image
@@ -85,6 +86,15 @@ def request_of(key: ApiKey, at: datetime | None = None, **fields: Any) -> UsageR
         key=key,
         **values | fields,
     )
+
+
+def settle(organization: Organization) -> None:
+    """Settle what `request_of` has made: first the account owes it, as after a capture."""
+    rows = UsageRecord.objects.filter(organization=organization, settled_at=None)
+    account = ledger.account_of(organization)
+    account.unsettled = rows.aggregate(total=Sum("cost_nanos"))["total"] or 0
+    account.save(update_fields=["unsettled"])
+    settlement.settle_account(account)
 
 
 def image(organization: Organization, **fields: Any) -> Image:

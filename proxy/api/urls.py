@@ -1,6 +1,6 @@
 from django.urls import path, re_path
 
-from proxy.api import admin_credits, credits, images, own_key, prices, receipts, sdk, unknown
+from proxy.api import admin_credits, credits, images, own_key, prices, receipts, sdk, unknown, usage
 
 app_name = "api"
 urlpatterns = [
@@ -25,5 +25,8 @@ urlpatterns = [
     path("sdk/commit", sdk.commit, name="sdk-commit"),
     path("sdk/record", sdk.record, name="sdk-record"),
     path("sdk/reserve", sdk.reserve, name="sdk-reserve"),
+    path("usage/daily", usage.daily, name="usage-daily"),
+    path("usage/logs", usage.logs, name="usage-logs"),
+    path("usage/stats", usage.stats, name="usage-stats"),
     re_path("^.*$", unknown.unknown, name="unknown"),
 ]
