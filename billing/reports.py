@@ -15,20 +15,32 @@ from django.db import connection
 
 from accounts.models import Organization
 from billing import slices
-from billing.slices import BUCKETS, FIGURES, Slice
+from billing.slice_models import UsageSlice
+from billing.slices import BUCKETS, FIGURES
+
+Slice, Grain = UsageSlice.Slice, UsageSlice.Grain
 
 MAX_DAYS = 366
 TOP = 50
 DIMENSIONS = {"key": "key_id", "model": "model", "endpoint": "endpoint", "end_user": "end_user"}
+_DAY = "day"
+_COLUMNS = ("starts_at", "key_id", "model", "endpoint", "end_user", *FIGURES)
 _UNSETTLED = """(
     SELECT u.* FROM billing_usagerecord u
     JOIN billing_account a ON a.id = u.account_id AND a.organization_id = %(organization)s
     WHERE u.settled_at IS NULL) unsettled"""
-_ROW_FIGURES = """
-    (outcome <> 'adjustment')::int AS requests,
-    (outcome NOT IN ('completed', 'client_closed', 'adjustment'))::int AS errors, input_tokens, cached_tokens,
-    output_tokens, reasoning_tokens, cost_nanos, coalesce(upstream_cost_nanos, 0) AS upstream_cost_nanos"""
+# Under the names of the slices' columns: rows that are not settled yet, and the rollups.
+_ROWS = f"""(
+    SELECT organization_id, date_trunc('hour', created_at, 'UTC') AS starts_at, key_id, model, endpoint, end_user,
+        (outcome <> 'adjustment')::int AS requests,
+        (outcome NOT IN ('completed', 'client_closed', 'adjustment'))::int AS errors, input_tokens, cached_tokens,
+        output_tokens, reasoning_tokens, cost_nanos, coalesce(upstream_cost_nanos, 0) AS upstream_cost_nanos
+    FROM {_UNSETTLED}) u"""
+_ROLLUPS = "(SELECT *, hour AS starts_at FROM billing_usagerollup) r"
 _SUMS = ", ".join(f"coalesce(sum({name}), 0)::bigint" for name in FIGURES)
+_BETWEEN = "starts_at >= %(start)s AND starts_at < %(end)s"
+_WHOLE = "starts_at >= %(first_day)s AND starts_at < %(end_day)s"
+_AROUND = f"{_BETWEEN} AND (starts_at < %(first_day)s OR starts_at >= %(end_day)s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +62,14 @@ class Span:
     @property
     def end(self) -> datetime:
         return self._midnight(self.last + timedelta(days=1))
+
+    @property
+    def whole_days(self) -> tuple[datetime, datetime]:
+        """The first day of UTC that begins in the span, and the end of the last that lies in it; both `end` if none."""
+        start, end = self.start, self.end
+        first = datetime.combine((start + timedelta(days=1, seconds=-1)).date(), time.min, UTC)
+        last = datetime.combine(end.date(), time.min, UTC)
+        return (first, last) if first < last else (end, end)
 
     @property
     def previous(self) -> "Span":
@@ -122,28 +142,23 @@ NOTHING = Sums()
 
 def daily(organization: Organization, span: Span, which: Which) -> dict[date, Sums]:
     """The sums of every day of the span, in order; a day without requests has zeros."""
-    rows = _summed(organization, span, which, ("(starts_at AT TIME ZONE %(zone)s)::date",), ())
-    found = {day: sums for day, sums in rows}
+    found = dict(_summed(organization, span, which, (_DAY,)))
     return {day: found.get(day, NOTHING) for day in span.days}
 
 
 def total(organization: Organization, span: Span, which: Which) -> Sums:
     """The sums of the whole span."""
-    return next((sums for (sums,) in _summed(organization, span, which, (), ())), NOTHING)
+    return next((sums for (sums,) in _summed(organization, span, which, ())), NOTHING)
 
 
 def by(organization: Organization, span: Span, which: Which, dimension: str) -> dict[Any, Sums]:
     """The sums by a name of `DIMENSIONS`, the dearest first: key ids or names, of end users the first `TOP`."""
-    if dimension == "end_user" and not which.dimensions:
-        return dict(_by_end_user(organization, span))
-    limit = TOP if dimension == "end_user" else None
-    return dict(_summed(organization, span, which, (DIMENSIONS[dimension],), (dimension,), limit=limit))
+    return dict(_summed(organization, span, which, (dimension,), limit=TOP if dimension == "end_user" else None))
 
 
 def daily_by(organization: Organization, span: Span, which: Which, dimension: str) -> dict[tuple[date, Any], int]:
     """The cost in nano-dollars by day and a name of `DIMENSIONS`."""
-    expressions = ("(starts_at AT TIME ZONE %(zone)s)::date", DIMENSIONS[dimension])
-    rows = _summed(organization, span, which, expressions, (dimension,), has_latency=False)
+    rows = _summed(organization, span, which, (_DAY, dimension), has_latency=False)
     return {(day, name): sums.cost_nanos for day, name, sums in rows}
 
 
@@ -151,53 +166,58 @@ def _summed(
     organization: Organization,
     span: Span,
     which: Which,
-    expressions: tuple[str, ...],
-    dimensions: tuple[str, ...],
+    groups: tuple[str, ...],
     *,
     limit: int | None = None,
     has_latency: bool = True,
 ) -> Iterator[tuple[Any, ...]]:
-    """Rows of the values of `expressions` and their `Sums`, the dearest first."""
-    needed = which.dimensions | set(dimensions)
-    source = _rolled() if "end_user" in needed else _sliced(_slice_for(needed))
-    conditions = ["starts_at >= %(start)s", "starts_at < %(end)s", *_conditions(which)]
-    histogram = slices.histogram_sum() if has_latency and "end_user" not in needed else "NULL::bigint[]"
-    positions = ", ".join(str(number + 1) for number in range(len(expressions)))
+    """Rows of the values of `groups` and their `Sums`, the dearest first."""
+    needed = which.dimensions.union(groups) - {_DAY}
+    is_local = _DAY in groups and str(span.zone) != "UTC"
+    where = " AND ".join(["organization_id = %(organization)s", *_conditions(which)])
+    has_latency = has_latency and "end_user" not in needed
+    columns = ", ".join([*_COLUMNS, *(["latency"] if has_latency else [])])
+    sources = _sources(needed, is_local=is_local, is_one_end_user=bool(which.end_user))
+    used = " UNION ALL ".join(f"SELECT {columns} FROM {source} WHERE {where} AND {span_}" for source, span_ in sources)
+    expressions = ["(starts_at AT TIME ZONE %(zone)s)::date" if name == _DAY else DIMENSIONS[name] for name in groups]
+    histogram = slices.histogram_sum() if has_latency else "NULL::bigint[]"
     sql = f"""
-        SELECT {"".join(f"{expression}, " for expression in expressions)} {_SUMS}, {histogram}
-        FROM ({source.format(where=" AND ".join(conditions))}) used
-        {f"GROUP BY {positions}" if expressions else ""}
-        ORDER BY {len(expressions) + FIGURES.index("cost_nanos") + 1} DESC {f"LIMIT {limit}" if limit else ""}"""
-    return _run(sql, _values(organization, span, which), len(expressions))
+        SELECT {"".join(f"{expression}, " for expression in expressions)} {_SUMS}, {histogram} FROM ({used}) used
+        {f"GROUP BY {', '.join(str(number + 1) for number in range(len(groups)))}" if groups else ""}
+        ORDER BY {len(groups) + FIGURES.index("cost_nanos") + 1} DESC {f"LIMIT {limit}" if limit else ""}"""
+    return _run(sql, _values(organization, span, which), len(groups))
 
 
-def _slice_for(dimensions: set[str]) -> Slice:
+def _sources(needed: set[str], *, is_local: bool, is_one_end_user: bool) -> list[tuple[str, str]]:
+    """What to read for these dimensions, and which part of the span of it.
+
+    Whole days of UTC come from the slices by day and the hours around them from those by hour; days of another zone
+    (`is_local`) are made of hours alone. Only the rollups know of one end user, or of end users and something else.
+    """
+    if needed == {"end_user"} and not is_local and not is_one_end_user:
+        return [(_slices(Slice.END_USER, Grain.DAY), _WHOLE), (_ROLLUPS, _AROUND), (_ROWS, _BETWEEN)]
+    if "end_user" in needed:
+        return [(_ROLLUPS, _BETWEEN), (_ROWS, _BETWEEN)]
+    which = slice_for(needed)
+    unsettled = (
+        f"(SELECT * FROM ({slices.sliced(_UNSETTLED)}) s ({', '.join(slices.COLUMNS)}) "
+        f"WHERE slice = '{which}' AND grain = 'hour') u",
+        _BETWEEN,
+    )
+    if is_local:
+        return [(_slices(which, Grain.HOUR), _BETWEEN), unsettled]
+    return [(_slices(which, Grain.DAY), _WHOLE), (_slices(which, Grain.HOUR), _AROUND), unsettled]
+
+
+def slice_for(dimensions: set[str]) -> Slice:
     """The smallest slice that tells these dimensions apart."""
     if not dimensions:
         return Slice.ALL
     return Slice(next(iter(dimensions))) if len(dimensions) == 1 else Slice.CROSS
 
 
-def _sliced(which: Slice) -> str:
-    columns = ", ".join(("starts_at", "key_id", "model", "endpoint", *FIGURES, "latency"))
-    return f"""
-        SELECT {columns} FROM billing_usageslice
-        WHERE organization_id = %(organization)s AND slice = '{which}' AND {{where}}
-        UNION ALL
-        SELECT {columns} FROM ({slices.sliced(_UNSETTLED)}) s ({", ".join(slices.COLUMNS)})
-        WHERE slice = '{which}' AND {{where}}"""
-
-
-def _rolled() -> str:
-    """The rollups, which tell end users apart, under the names of the slices' columns."""
-    columns = ", ".join(("key_id", "model", "endpoint", "end_user", *FIGURES))
-    return f"""
-        SELECT * FROM (SELECT hour AS starts_at, {columns} FROM billing_usagerollup
-            WHERE organization_id = %(organization)s) r WHERE {{where}}
-        UNION ALL
-        SELECT * FROM (
-            SELECT date_trunc('hour', created_at, 'UTC') AS starts_at, key_id, model, endpoint, end_user, {_ROW_FIGURES}
-            FROM {_UNSETTLED}) u WHERE {{where}}"""
+def _slices(which: Slice, grain: Grain) -> str:
+    return f"(SELECT * FROM billing_usageslice WHERE slice = '{which}' AND grain = '{grain}') s"
 
 
 def _conditions(which: Which) -> Iterator[str]:
@@ -209,40 +229,19 @@ def _conditions(which: Which) -> Iterator[str]:
 
 
 def _values(organization: Organization, span: Span, which: Which) -> dict[str, Any]:
+    first_day, end_day = span.whole_days
     return {
         "organization": organization.pk,
         "start": span.start,
         "end": span.end,
+        "first_day": first_day,
+        "end_day": end_day,
         "zone": str(span.zone),
         "key_ids": list(which.key_ids or ()),
         "model": which.model,
         "endpoint": which.endpoint,
         "end_user": which.end_user,
     }
-
-
-def _by_end_user(organization: Organization, span: Span) -> Iterator[tuple[Any, ...]]:
-    """Whole days of UTC from the slices, the hours before and after them from the rollups."""
-    start, end = span.start, span.end
-    first_day = datetime.combine((start + timedelta(hours=23, minutes=59, seconds=59)).date(), time.min, UTC)
-    end_day = datetime.combine(end.date(), time.min, UTC)
-    if first_day >= end_day:
-        first_day = end_day = end
-    figures = ", ".join(FIGURES)
-    sql = f"""
-        SELECT end_user, {_SUMS}, NULL FROM (
-            SELECT end_user, {figures} FROM billing_usageslice
-            WHERE organization_id = %(organization)s AND slice = 'end_user'
-              AND starts_at >= %(first_day)s AND starts_at < %(end_day)s
-            UNION ALL
-            SELECT end_user, {figures} FROM billing_usagerollup WHERE organization_id = %(organization)s
-              AND ((hour >= %(start)s AND hour < %(first_day)s) OR (hour >= %(end_day)s AND hour < %(end)s))
-            UNION ALL
-            SELECT end_user, {_ROW_FIGURES} FROM {_UNSETTLED}
-            WHERE date_trunc('hour', created_at, 'UTC') >= %(start)s
-              AND date_trunc('hour', created_at, 'UTC') < %(end)s) used
-        GROUP BY 1 ORDER BY {FIGURES.index("cost_nanos") + 2} DESC LIMIT {TOP}"""
-    return _run(sql, _values(organization, span, Which()) | {"first_day": first_day, "end_day": end_day}, 1)
 
 
 def _run(sql: str, values: dict[str, Any], names: int) -> Iterator[tuple[Any, ...]]:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from django.db import connection, models
 
 from accounts.models import Organization
+from billing import reports
 from billing.models import UsageRecord
 from billing.usage import FAILED, first_id_at, midnight
 
@@ -173,7 +174,11 @@ def _latest_hour(organization: Organization, which: Filter, floor: UUID) -> date
     """The latest hour up to that of `floor` in which something settled can match, by the sums of usage."""
     by_rollup = bool(which.end_user)
     table, at = ("billing_usagerollup", "hour") if by_rollup else ("billing_usageslice", "starts_at")
-    conditions = ["" if by_rollup else "slice = 'cross'", f"{at} <= %(until)s", f"{at} >= %(since)s"]
+    conditions = [f"{at} <= %(until)s", f"{at} >= %(since)s"]
+    if not by_rollup:
+        named = {"key": which.key_ids is not None, "model": which.model, "endpoint": which.endpoint}
+        conditions.append(f"slice = '{reports.slice_for({name for name, value in named.items() if value})}'")
+        conditions.append("grain = 'hour'")
     conditions += [f"{name} = %({name})s" for name in ("model", "endpoint", "end_user") if getattr(which, name)]
     if which.key_ids is not None:
         conditions.append("key_id = ANY(%(key_ids)s)")
@@ -191,7 +196,7 @@ def _latest_hour(organization: Organization, which: Filter, floor: UUID) -> date
         "key_ids": list(which.key_ids or ()),
         "min_cost": which.min_cost_nanos,
     }
-    where = " AND ".join(condition for condition in conditions if condition)
+    where = " AND ".join(conditions)
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT {at} FROM {table} WHERE organization_id = %(organization)s AND {where} ORDER BY {at} DESC LIMIT 1",

@@ -9,23 +9,27 @@ from accounts.models import ApiKey, Organization
 class UsageSlice(models.Model):
     """The settled usage of one organization in one hour or day (UTC), by the dimensions that `slice` names.
 
-    The other dimensions are empty. `latency` counts completed requests by the buckets of `billing.slices.BOUNDS`; it is
-    null by end user. A trigger on the usage records keeps it, reconciliation proves it.
+    The other dimensions are empty. `latency` counts completed requests by the buckets of `billing.slices.BOUNDS`. By
+    end user there are days alone, without it. A trigger on the usage records keeps it, reconciliation proves it.
     """
 
     class Slice(models.TextChoices):
-        ALL = "all", "by hour"
-        KEY = "key", "by hour and key"
-        MODEL = "model", "by hour and model"
-        ENDPOINT = "endpoint", "by hour and endpoint"
-        CROSS = "cross", "by hour, key, model and endpoint"
-        KEY_DAY = "key_day", "by day and key"
-        END_USER = "end_user", "by day and end user"
+        ALL = "all", "all"
+        KEY = "key", "by key"
+        MODEL = "model", "by model"
+        ENDPOINT = "endpoint", "by endpoint"
+        CROSS = "cross", "by key, model and endpoint"
+        END_USER = "end_user", "by end user"
+
+    class Grain(models.TextChoices):
+        HOUR = "hour"
+        DAY = "day"
 
     organization = models.ForeignKey(
         Organization, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="usage_slices"
     )
     slice = models.CharField(max_length=10, choices=Slice)
+    grain = models.CharField(max_length=4, choices=Grain)
     starts_at = models.DateTimeField()
     key = models.ForeignKey(
         ApiKey, models.DO_NOTHING, null=True, db_constraint=False, db_index=False, related_name="usage_slices"
@@ -46,14 +50,16 @@ class UsageSlice(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["organization", "slice", "starts_at", "key", "model", "endpoint", "end_user"],
+                fields=["organization", "slice", "grain", "starts_at", "key", "model", "endpoint", "end_user"],
                 name="usage_slice_once",
                 nulls_distinct=False,
             ),
         ]
         indexes = [
-            models.Index(fields=["starts_at"], condition=models.Q(slice="key_day"), name="usage_slice_key_days"),
+            models.Index(
+                fields=["starts_at"], condition=models.Q(slice="key", grain="day"), name="usage_slice_key_days"
+            ),
         ]
 
     def __str__(self) -> str:
-        return f"{self.slice} {self.starts_at:%Y-%m-%d %H} {self.organization_id}"
+        return f"{self.slice} {self.grain} {self.starts_at:%Y-%m-%d %H} {self.organization_id}"

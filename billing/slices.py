@@ -8,15 +8,11 @@ sums from any rows: for what is not settled yet, for reconciliation and for repa
 
 from collections.abc import Sequence
 
-from billing.models import UsageSlice
-
-Slice = UsageSlice.Slice
-
 # Upper bounds of the buckets of the latency histogram in ms: ten a decade, 10 ms to 1,000 s; one more bucket above.
 BOUNDS = tuple(round(10 ** (step / 10)) for step in range(10, 61))
 BUCKETS = len(BOUNDS) + 1
 
-KEY = ("organization_id", "slice", "starts_at", "key_id", "model", "endpoint", "end_user")
+KEY = ("organization_id", "slice", "grain", "starts_at", "key_id", "model", "endpoint", "end_user")
 FIGURES = (
     "requests",
     "errors",
@@ -28,15 +24,6 @@ FIGURES = (
     "upstream_cost_nanos",
 )
 COLUMNS = (*KEY, *FIGURES, "latency")
-# What each slice is grouped by, and what GROUPING(hour, key_id, model, endpoint) says of it.
-_GROUPED = {
-    Slice.ALL: ("hour", 7),
-    Slice.KEY: ("hour, key_id", 3),
-    Slice.MODEL: ("hour, model", 5),
-    Slice.ENDPOINT: ("hour, endpoint", 6),
-    Slice.CROSS: ("hour, key_id, model, endpoint", 0),
-    Slice.KEY_DAY: ("day, key_id", 11),
-}
 _ROW_FIGURES = """
     count(*) FILTER (WHERE outcome <> 'adjustment') AS requests,
     count(*) FILTER (WHERE outcome NOT IN ('completed', 'client_closed', 'adjustment')) AS errors,
@@ -44,6 +31,43 @@ _ROW_FIGURES = """
     sum(reasoning_tokens) AS reasoning_tokens, sum(cost_nanos) AS cost_nanos,
     coalesce(sum(upstream_cost_nanos), 0) AS upstream_cost_nanos"""
 _BOUNDS_SQL = f"ARRAY[{', '.join(map(str, BOUNDS))}]"
+_SUMS = ", ".join(f"sum({name})::bigint AS {name}" for name in FIGURES)
+# By hour, key, model and endpoint: first one row a bucket, then its histogram.
+_CROSSED = f"""
+    SELECT organization_id, hour, date_trunc('day', hour, 'UTC') AS day, key_id, model, endpoint, {_SUMS},
+        ARRAY[{", ".join(f"coalesce(sum(requests) FILTER (WHERE bucket = {n}), 0)::int" for n in range(BUCKETS))}]
+            AS latency
+    FROM (
+        SELECT organization_id, date_trunc('hour', created_at, 'UTC') AS hour, key_id, model, endpoint,
+            CASE WHEN outcome = 'completed' AND latency_ms > 0
+                THEN width_bucket(latency_ms, {_BOUNDS_SQL}) END AS bucket, {_ROW_FIGURES}
+        FROM {{source}} GROUP BY 1, 2, 3, 4, 5, 6) b
+    GROUP BY 1, 2, 4, 5, 6"""
+# All others are sums of those. GROUPING tells by its bits what a row is not grouped by.
+_GROUPED = f"""
+    SELECT organization_id,
+        CASE GROUPING(key_id, model, endpoint) WHEN 7 THEN 'all' WHEN 3 THEN 'key' WHEN 5 THEN 'model'
+            WHEN 6 THEN 'endpoint' ELSE 'cross' END AS slice,
+        CASE GROUPING(hour) WHEN 0 THEN 'hour' ELSE 'day' END AS grain,
+        CASE GROUPING(hour) WHEN 0 THEN hour ELSE day END AS starts_at,
+        key_id, coalesce(model, '') AS model, coalesce(endpoint, '') AS endpoint, '' AS end_user, {_SUMS},
+        ARRAY[{", ".join(f"sum(latency[{n}])::int" for n in range(1, BUCKETS + 1))}] AS latency
+    FROM crossed
+    GROUP BY GROUPING SETS (
+        {
+    ", ".join(
+        f"(organization_id, {grain}{by})"
+        for grain in ("hour", "day")
+        for by in ("", ", key_id", ", model", ", endpoint")
+    )
+},
+        (organization_id, day, key_id, model, endpoint))"""
+_BY_END_USER = f"""
+    SELECT organization_id, 'end_user', 'day', day, NULL::bigint, '', '', end_user,
+        {", ".join(f"{name}::bigint" for name in FIGURES)}, NULL::int[]
+    FROM (
+        SELECT organization_id, date_trunc('day', created_at, 'UTC') AS day, end_user, {_ROW_FIGURES}
+        FROM {{source}} GROUP BY 1, 2, 3) e"""
 
 
 def sliced(source: str) -> str:
@@ -51,7 +75,13 @@ def sliced(source: str) -> str:
 
     `source` follows FROM and must have the columns of the usage records.
     """
-    return f"{_by_dimensions(source)} UNION ALL {_by_end_user(source)}"
+    figures = ", ".join(FIGURES)
+    return f"""
+    WITH crossed AS MATERIALIZED ({_CROSSED.format(source=source)})
+    {_GROUPED}
+    UNION ALL
+    SELECT organization_id, 'cross', 'hour', hour, key_id, model, endpoint, '', {figures}, latency FROM crossed
+    UNION ALL {_BY_END_USER.format(source=source)}"""
 
 
 def histogram_sum(alias: str = "") -> str:
@@ -75,33 +105,3 @@ def quantile(histogram: Sequence[int], share: float) -> int | None:
             return round(low + (BOUNDS[number] - low) * (rank - below) / count)
         below += count
     return BOUNDS[-1]
-
-
-def _by_dimensions(source: str) -> str:
-    codes = " ".join(f"WHEN {code} THEN '{name}'" for name, (_, code) in _GROUPED.items())
-    sets = ", ".join(f"(organization_id, {grouped})" for grouped, _ in _GROUPED.values())
-    buckets = ", ".join(
-        f"coalesce(sum(requests) FILTER (WHERE bucket = {number}), 0)::int" for number in range(BUCKETS)
-    )
-    sums = ", ".join(f"sum({name})::bigint AS {name}" for name in FIGURES)
-    return f"""
-    SELECT organization_id, CASE GROUPING(hour, key_id, model, endpoint) {codes} END AS slice,
-        CASE WHEN GROUPING(hour) = 0 THEN hour ELSE day END AS starts_at, key_id, coalesce(model, '') AS model,
-        coalesce(endpoint, '') AS endpoint, '' AS end_user, {sums}, ARRAY[{buckets}] AS latency
-    FROM (
-        SELECT organization_id, date_trunc('hour', created_at, 'UTC') AS hour,
-            date_trunc('day', created_at, 'UTC') AS day, key_id, model, endpoint,
-            CASE WHEN outcome = 'completed' AND latency_ms > 0
-                THEN width_bucket(latency_ms, {_BOUNDS_SQL}) END AS bucket,
-            {_ROW_FIGURES}
-        FROM {source} GROUP BY 1, 2, 3, 4, 5, 6, 7) b
-    GROUP BY GROUPING SETS ({sets})"""
-
-
-def _by_end_user(source: str) -> str:
-    sums = ", ".join(f"{name}::bigint" for name in FIGURES)
-    return f"""
-    SELECT organization_id, 'end_user', day, NULL::bigint, '', '', end_user, {sums}, NULL::int[]
-    FROM (
-        SELECT organization_id, date_trunc('day', created_at, 'UTC') AS day, end_user, {_ROW_FIGURES}
-        FROM {source} GROUP BY 1, 2, 3) e"""

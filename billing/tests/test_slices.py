@@ -23,16 +23,17 @@ def test_settlement_sums_by_every_dimension(run, teller, customer):
     assert settlement.settle_all() == 1
     at = UsageRecord.objects.first().created_at.astimezone(UTC)
     hour, day = at.replace(minute=0, second=0, microsecond=0), at.replace(hour=0, minute=0, second=0, microsecond=0)
-    found = {one.slice: one for one in UsageSlice.objects.exclude(slice="end_user")}
-    assert set(found) == {"all", "key", "model", "endpoint", "cross", "key_day"}
-    for one in found.values():
+    found = list(UsageSlice.objects.exclude(slice="end_user"))
+    by = {"all", "key", "model", "endpoint", "cross"}
+    assert {(one.slice, one.grain) for one in found} == {(name, grain) for name in by for grain in ("hour", "day")}
+    for one in found:
         assert (one.requests, one.errors, one.input_tokens, one.output_tokens, one.cost_nanos) == (3, 1, 12, 3, 9)
         # 20 ms begins the fifth bucket (20 to 25), 2,000 ms lies between 1,995 and 2,512.
         assert {number: count for number, count in enumerate(one.latency) if count} == {4: 1, 24: 1}
-        assert one.starts_at == (day if one.slice == "key_day" else hour)
-    cross = found["cross"]
-    assert (cross.key_id, cross.model, cross.endpoint) == (customer.key.pk, "m", "/v1/chat/completions")
-    assert (found["model"].key_id, found["model"].model, found["model"].endpoint) == (None, "m", "")
+        assert one.starts_at == (day if one.grain == "day" else hour)
+        assert one.key_id == (customer.key.pk if one.slice in {"key", "cross"} else None)
+        assert one.model == ("m" if one.slice in {"model", "cross"} else "")
+        assert one.endpoint == ("/v1/chat/completions" if one.slice in {"endpoint", "cross"} else "")
     by_end_user = {one.end_user: one.requests for one in UsageSlice.objects.filter(slice="end_user", starts_at=day)}
     assert by_end_user == {"ann": 1, "": 2}
     assert reconciliation.check() == []
@@ -42,13 +43,16 @@ def test_settlement_sums_by_every_dimension(run, teller, customer):
 def test_a_slice_that_drifts_is_found_and_mended(run, teller, customer, change):
     use(run, teller, customer, latency_ms=20)
     settlement.settle_all()
-    before = list(UsageSlice.objects.order_by("slice").values("slice", "requests", "cost_nanos", "latency"))
+    before = list(UsageSlice.objects.order_by("slice", "grain").values("slice", "requests", "cost_nanos", "latency"))
     with connection.cursor() as cursor:
-        cursor.execute(f"UPDATE billing_usageslice SET {change} WHERE slice = 'cross'")
+        cursor.execute(f"UPDATE billing_usageslice SET {change} WHERE slice = 'cross' AND grain = 'hour'")
     assert [drift.check for drift in reconciliation.check()] == ["slices"]
     assert [drift.check for drift in reconciliation.repair()] == ["slices"]
     assert reconciliation.check() == []
-    assert list(UsageSlice.objects.order_by("slice").values("slice", "requests", "cost_nanos", "latency")) == before
+    assert (
+        list(UsageSlice.objects.order_by("slice", "grain").values("slice", "requests", "cost_nanos", "latency"))
+        == before
+    )
 
 
 def test_a_lost_slice_is_found_and_mended(run, teller, customer):
@@ -56,7 +60,7 @@ def test_a_lost_slice_is_found_and_mended(run, teller, customer):
     settlement.settle_all()
     UsageSlice.objects.all().delete()
     assert {drift.check for drift in reconciliation.repair()} == {"slices"}
-    assert UsageSlice.objects.count() == 7
+    assert UsageSlice.objects.count() == 11
     assert reconciliation.check() == []
 
 
