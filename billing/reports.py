@@ -151,9 +151,12 @@ def total(organization: Organization, span: Span, which: Which) -> Sums:
     return next((sums for (sums,) in _summed(organization, span, which, ())), NOTHING)
 
 
-def by(organization: Organization, span: Span, which: Which, dimension: str) -> dict[Any, Sums]:
+def by(
+    organization: Organization, span: Span, which: Which, dimension: str, *, has_latency: bool = True
+) -> dict[Any, Sums]:
     """The sums by a name of `DIMENSIONS`, the dearest first: key ids or names, of end users the first `TOP`."""
-    return dict(_summed(organization, span, which, (dimension,), limit=TOP if dimension == "end_user" else None))
+    limit = TOP if dimension == "end_user" else None
+    return dict(_summed(organization, span, which, (dimension,), limit=limit, has_latency=has_latency))
 
 
 def daily_by(organization: Organization, span: Span, which: Which, dimension: str) -> dict[tuple[date, Any], int]:
