@@ -1,25 +1,14 @@
-"""Forms of the request log, of budgets and of blocks."""
+"""Forms of budgets and of blocks, and fields of others."""
 
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
-from accounts.models import Organization
 from billing import money
-from billing.usage import Filter
 
-OUTCOMES = [
-    ("", "Any"),
-    ("completed", "Completed"),
-    ("client_closed", "Client left"),
-    ("rejected", "Rejected or refused"),
-    ("failed", "Failed"),
-]
-KEY_CHOICES = 200
 FIRST_YEAR, LAST_YEAR = 2020, 2100
 BLOCK_LENGTHS = [
     ("", "Until unblocked"),
@@ -39,49 +28,6 @@ class DayField(forms.DateField):
         super().validate(value)
         if value and not FIRST_YEAR <= value.year <= LAST_YEAR:
             raise ValidationError(f"Between {FIRST_YEAR} and {LAST_YEAR}.")
-
-
-class FilterForm(forms.Form):
-    """The filters of the request log. Wrong values show an error and filter nothing."""
-
-    first_day = DayField(label="From", required=False)
-    last_day = DayField(label="To", required=False)
-    key = forms.ChoiceField(label="Key", required=False, widget=forms.Select(attrs={"class": "control"}))
-    model = forms.CharField(
-        required=False, max_length=200, widget=forms.TextInput(attrs={"class": "control", "placeholder": "Any"})
-    )
-    outcome = forms.ChoiceField(
-        label="Result", choices=OUTCOMES, required=False, widget=forms.Select(attrs={"class": "control"})
-    )
-    end_user = forms.CharField(
-        label="End user",
-        required=False,
-        max_length=200,
-        widget=forms.TextInput(attrs={"class": "control", "placeholder": "Any"}),
-    )
-
-    def __init__(self, *args: Any, organization: Organization, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        keys = organization.keys.order_by("name", "pk").values_list("public_id", "pk", "name", "last_four")
-        self._ids: dict[UUID, int] = {}
-        choices = [("", "Any")]
-        for public_id, pk, name, last_four in keys[:KEY_CHOICES]:
-            self._ids[public_id] = pk
-            choices.append((str(public_id), f"{name} (…{last_four})"))
-        self.fields["key"].choices = choices
-
-    def which(self) -> Filter:
-        """The filter that the valid fields ask for."""
-        self.full_clean()
-        given = getattr(self, "cleaned_data", {})
-        return Filter(
-            first_day=given.get("first_day"),
-            last_day=given.get("last_day"),
-            key_id=self._ids[UUID(given["key"])] if given.get("key") else None,
-            model=given.get("model", ""),
-            outcome=given.get("outcome", ""),
-            end_user=given.get("end_user", ""),
-        )
 
 
 class CreditsField(forms.CharField):

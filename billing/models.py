@@ -307,6 +307,13 @@ class UsageRollup(models.Model):
                 nulls_distinct=False,
             ),
         ]
+        indexes = [
+            models.Index(
+                fields=["organization", "end_user", "hour"],
+                condition=~models.Q(end_user=""),
+                name="usage_rollup_by_end_user",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.hour:%Y-%m-%d %H} {self.organization_id} {self.model}"
@@ -329,3 +336,4 @@ from billing.purchase_models import (  # noqa: E402, F401
     Subscription,
 )
 from billing.resale_models import CostReport, Rerating, ReratingLine, Resale  # noqa: E402, F401
+from billing.slice_models import UsageSlice  # noqa: E402, F401

@@ -3,6 +3,8 @@
 
 from dataclasses import dataclass
 
+from billing import slices
+
 ROLLUP_KEY = "organization_id, hour, key_id, end_user, model, endpoint"
 _TOKENS = (
     "input_tokens",
@@ -26,6 +28,7 @@ ROLLED = f"""
 """
 FIGURES = ["requests", "errors", *_TOKENS, "cost_nanos", "upstream_cost_nanos", "latency_ms_sum", "ttft_ms_sum"]
 FIGURES.append("ttft_count")
+SETTLED = "(SELECT * FROM billing_usagerecord WHERE settled_at IS NOT NULL) settled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,18 @@ CHECKS = [
              AND r.end_user = s.end_user AND r.model = s.model AND r.endpoint = s.endpoint
             WHERE ({", ".join(f"r.{name}" for name in FIGURES)})
                 IS DISTINCT FROM ({", ".join(f"s.{name}" for name in FIGURES)})""",
+    ),
+    Check(
+        "slices",
+        f"""WITH rows AS ({slices.sliced(SETTLED)})
+            SELECT DISTINCT coalesce(s.organization_id, r.organization_id) || ' '
+                       || date_trunc('day', coalesce(s.starts_at, r.starts_at), 'UTC')::text,
+                   'its usage records', coalesce(s.slice, r.slice) || ' differs'
+            FROM billing_usageslice s FULL JOIN rows r
+              ON {" AND ".join(f"s.{name} = r.{name}" for name in slices.KEY if name != "key_id")}
+             AND coalesce(s.key_id, 0) = coalesce(r.key_id, 0)
+            WHERE ({", ".join(f"s.{name}" for name in (*slices.FIGURES, "latency"))})
+                IS DISTINCT FROM ({", ".join(f"r.{name}" for name in (*slices.FIGURES, "latency"))})""",
     ),
     Check(
         "orphan_rows",

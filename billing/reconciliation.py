@@ -7,6 +7,7 @@ import structlog
 from django.conf import settings
 from django.db import connection, transaction
 
+from billing import slices
 from billing.models import Account
 from billing.proofs import CHECKS, FIGURES, NAMES, ROLLED, ROLLUP_KEY, Check
 
@@ -51,8 +52,8 @@ def repair() -> list[Drift]:
         if not drift.is_derived:
             continue
         with transaction.atomic(), connection.cursor() as cursor:
-            if drift.check == "rollups":
-                _roll_again(cursor, drift.subject)
+            if drift.check in _SUMMED_AGAIN:
+                _SUMMED_AGAIN[drift.check](cursor, drift.subject)
             else:
                 cursor.execute(_LOCK_ACCOUNT if drift.account_id else _LOCK_BUDGETS_ACCOUNT, [drift.subject])
                 cursor.execute(checks[drift.check].repair, [drift.subject])
@@ -82,27 +83,52 @@ def _found(cursor, each: Check) -> Iterator[Drift]:  # noqa: ANN001 - Django's c
             str(subject),
             str(expected),
             str(actual),
-            is_derived=bool(each.repair) or each.name == "rollups",
+            is_derived=bool(each.repair) or each.name in _SUMMED_AGAIN,
             account_id=int(subject) if each.is_of_account else None,
         )
 
 
 def _roll_again(cursor, subject: str) -> None:  # noqa: ANN001
     """Compute the rollups of one organization and hour anew, while nobody settles it."""
-    organization_id, _, hour = subject.partition(" ")
-    where = {"organization": int(organization_id), "hour": hour}
+    where = _keep_from_settling(cursor, subject)
+    cursor.execute(
+        "DELETE FROM billing_usagerollup WHERE organization_id = %(organization)s AND hour = %(start)s", where
+    )
+    columns = f"{ROLLUP_KEY}, {', '.join(FIGURES)}"
+    cursor.execute(
+        f"INSERT INTO billing_usagerollup ({columns}) SELECT {columns} FROM ({ROLLED} "  # noqa: S608
+        "AND organization_id = %(organization)s AND created_at >= %(start)s::timestamptz "
+        "AND created_at < %(start)s::timestamptz + interval '1 hour' GROUP BY 1, 2, 3, 4, 5, 6) s",
+        where,
+    )
+
+
+def _slice_again(cursor, subject: str) -> None:  # noqa: ANN001
+    """Compute the slices of one organization and day (UTC) anew, while nobody settles it."""
+    where = _keep_from_settling(cursor, subject)
+    cursor.execute(
+        "DELETE FROM billing_usageslice WHERE organization_id = %(organization)s "
+        "AND starts_at >= %(start)s::timestamptz AND starts_at < %(start)s::timestamptz + interval '1 day'",
+        where,
+    )
+    rows = """(SELECT * FROM billing_usagerecord WHERE settled_at IS NOT NULL AND organization_id = %(organization)s
+        AND created_at >= %(start)s::timestamptz AND created_at < %(start)s::timestamptz + interval '1 day') settled"""
+    cursor.execute(
+        f"INSERT INTO billing_usageslice ({', '.join(slices.COLUMNS)}) {slices.sliced(rows)}",
+        where,
+    )
+
+
+def _keep_from_settling(cursor, subject: str) -> dict[str, object]:  # noqa: ANN001
+    """Take the lock of settlement for `organization start`; what the statements about it take."""
+    organization_id, _, start = subject.partition(" ")
+    where = {"organization": int(organization_id), "start": start}
     cursor.execute(
         "SELECT pg_advisory_xact_lock(hashtextextended('billing.post_usage', a.id)) FROM billing_account a "
         "WHERE a.organization_id = %(organization)s AND a.kind = 'customer'",
         where,
     )
-    cursor.execute(
-        "DELETE FROM billing_usagerollup WHERE organization_id = %(organization)s AND hour = %(hour)s", where
-    )
-    columns = f"{ROLLUP_KEY}, {', '.join(FIGURES)}"
-    cursor.execute(
-        f"INSERT INTO billing_usagerollup ({columns}) SELECT {columns} FROM ({ROLLED} "  # noqa: S608
-        "AND organization_id = %(organization)s AND created_at >= %(hour)s::timestamptz "
-        "AND created_at < %(hour)s::timestamptz + interval '1 hour' GROUP BY 1, 2, 3, 4, 5, 6) s",
-        where,
-    )
+    return where
+
+
+_SUMMED_AGAIN = {"rollups": _roll_again, "slices": _slice_again}

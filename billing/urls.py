@@ -1,6 +1,6 @@
 from django.urls import path
 
-from billing import end_user_views, limit_views, payment_views, plan_views, resale_views, views
+from billing import end_user_views, limit_views, payment_views, plan_views, resale_views, usage_views, views
 
 app_name = "billing"
 urlpatterns = [
@@ -25,6 +25,8 @@ urlpatterns = [
     path("o/<slug:slug>/customers/<slug:child>/", resale_views.customer, name="resale-customer"),
     path("o/<slug:slug>/requests/", views.request_list, name="request-list"),
     path("o/<slug:slug>/requests/<uuid:request_id>/", views.request_detail, name="request-detail"),
+    path("o/<slug:slug>/usage/", usage_views.usage, name="usage"),
+    path("o/<slug:slug>/usage/days.csv", usage_views.usage_file, name="usage-file"),
     path("o/<slug:slug>/keys/<uuid:key_id>/budgets/", views.key_budgets, name="key-budgets"),
     path("o/<slug:slug>/limits/", limit_views.limits, name="limits"),
     path("o/<slug:slug>/end-users/", end_user_views.end_user_list, name="end-user-list"),

@@ -13,10 +13,11 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts.access import MemberRequest, can, organization_for, origin_of
 from accounts.models import Organization, Role
-from billing import budgets, money, rates, receipts, usage
-from billing.forms import BudgetsForm, FilterForm
+from billing import budgets, money, rates, receipts, request_log, usage
+from billing.forms import BudgetsForm
 from billing.models import Budget, UsageRecord
 from billing.templatetags.money import credits_short
+from billing.usage_forms import FilterForm
 
 LOOKED_AT = "looked_at_requests_of"
 ENDINGS = {
@@ -58,7 +59,7 @@ def request_list(request: MemberRequest, slug: str) -> HttpResponse:
     organization = organization_for(request, slug, Role.VIEWER)
     form = FilterForm(request.GET, organization=organization)
     which = form.which()
-    page = usage.page(
+    page = request_log.page(
         organization=organization,
         which=which,
         before=_cursor(request.GET.get("before")),
@@ -68,7 +69,7 @@ def request_list(request: MemberRequest, slug: str) -> HttpResponse:
         "organization": organization,
         "form": form,
         "page": page,
-        "is_filtered": which != usage.Filter() or "before" in request.GET or "after" in request.GET,
+        "is_filtered": which != request_log.Filter() or "before" in request.GET or "after" in request.GET,
     }
     template = "billing/request_list.html#rows" if request.htmx else "billing/request_list.html"
     response = render(request, template, context)

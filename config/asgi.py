@@ -23,7 +23,9 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 # The first word after `/v1/` of what Django answers. All else under `/v1` is the gateway's.
-MANAGED = frozenset({"admin", "auth", "credits", "events", "key", "openapi.json", "public", "quote", "receipts", "sdk"})
+MANAGED = frozenset(
+    {"admin", "auth", "credits", "events", "key", "openapi.json", "public", "quote", "receipts", "sdk", "usage"}
+)
 
 log = structlog.get_logger(__name__)
 runtime = Runtime()

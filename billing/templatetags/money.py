@@ -86,3 +86,13 @@ def cents(amount: int, currency: str = "usd") -> str:
     """A price in cents: `$19.99`, `19.99 EUR`."""
     text = f"{amount // 100:,}.{amount % 100:02d}"
     return f"${text}" if currency == "usd" else f"{text} {currency.upper()}"
+
+
+@register.filter
+def compact(count: int) -> str:
+    """A count that need not be exact: `9,876`, `12.3 k`, `4.57 M`, `1.2 B`."""
+    for unit, size in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= 10 * size or (count >= size and unit != "k"):
+            scaled = count / size
+            return f"{scaled:,.{0 if scaled >= 100 else 1 if scaled >= 10 else 2}f} {unit}"
+    return intcomma(count)

@@ -6,12 +6,13 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from django.db.models import Sum
 from django.test import Client
 from django.utils import timezone
 
 from accounts import api_sessions, events, invitations, keys, organizations, webhooks
 from accounts.models import ApiKey, ApiSession, Delivery, Invitation, Membership, Organization, Role, User, Webhook
-from billing import ledger, purchases, reselling, subscriptions
+from billing import ledger, purchases, reselling, settlement, subscriptions
 from billing.models import BillingProfile, Order, Pack, Plan, Resale, Subscription, UsageRecord
 from billing.usage import first_id_at
 from gallery.models import Image
@@ -109,6 +110,15 @@ def request_of(key: ApiKey, at: datetime | None = None, **fields: Any) -> UsageR
         key=key,
         **values | fields,
     )
+
+
+def settle(organization: Organization) -> None:
+    """Settle what `request_of` has made: first the account owes it, as after a capture."""
+    rows = UsageRecord.objects.filter(organization=organization, settled_at=None)
+    account = ledger.account_of(organization)
+    account.unsettled = rows.aggregate(total=Sum("cost_nanos"))["total"] or 0
+    account.save(update_fields=["unsettled"])
+    settlement.settle_account(account)
 
 
 def image(organization: Organization, **fields: Any) -> Image:

@@ -57,6 +57,7 @@ def test_public_pages_have_a_strict_policy_and_nothing_inline(path: str) -> None
         "accounts:key-list",
         "accounts:key-create",
         "billing:request-list",
+        "billing:usage",
         "billing:limits",
         "billing:end-user-list",
         "billing:end-user-block",

@@ -200,6 +200,8 @@ TABLE = [
     Row("billing:statement", BOOKKEEPERS),
     Row("billing:statement-file", BOOKKEEPERS),
     Row("billing:transfers", BOOKKEEPERS),
+    Row("billing:usage", MEMBERS),
+    Row("billing:usage-file", MEMBERS),
     Row("billing:key-budgets", MEMBERS),
     Row("billing:key-budgets", _made(ADMINS, 302), "post", {"tokens_day": "1000"}),
     Row("billing:limits", MEMBERS),

@@ -17,6 +17,7 @@ from proxy.api import (
     sdk,
     signing_in,
     unknown,
+    usage,
 )
 
 app_name = "api"
@@ -65,5 +66,8 @@ urlpatterns = [
     path("sdk/commit", sdk.commit, name="sdk-commit"),
     path("sdk/record", sdk.record, name="sdk-record"),
     path("sdk/reserve", sdk.reserve, name="sdk-reserve"),
+    path("usage/daily", usage.daily, name="usage-daily"),
+    path("usage/logs", usage.logs, name="usage-logs"),
+    path("usage/stats", usage.stats, name="usage-stats"),
     re_path("^.*$", unknown.unknown, name="unknown"),
 ]
