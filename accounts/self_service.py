@@ -12,11 +12,11 @@ from django.db import transaction
 from accounts import audit, keys, organizations
 from accounts.errors import AccountsError
 from accounts.models import ApiKey, Organization, RequestedKey
-from accounts.scopes import SCOPES
+from accounts.scopes import ADMIN, SCOPES
 
 MAX_KEYS = 20
 MAX_NOTE = 200
-ALLOWED = sorted(set(SCOPES) - {"management"})
+ALLOWED = sorted(set(SCOPES) - {"management", ADMIN})
 _USERNAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 
 
