@@ -21,3 +21,8 @@ def _end_api_sessions(*, user: Any, **kwargs: Any) -> None:
     from accounts import api_sessions  # noqa: PLC0415 - needs the apps
 
     api_sessions.end_all(user, reason="password")
+        from django.db.models.signals import post_migrate  # noqa: PLC0415 - with the rest
+
+        from accounts import export_parts, tenancy  # noqa: F401, PLC0415 - registers; models exist only now
+
+        post_migrate.connect(tenancy.after_migrate, sender=self, dispatch_uid="accounts.tenancy")

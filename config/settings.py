@@ -156,6 +156,8 @@ TEMPLATES = [
 DATABASE_URL = env_secret("DATABASE_URL")
 REDIS_URL = env_secret("REDIS_URL", "")
 DATABASES = {"default": database(DATABASE_URL)}
+# The feed is read by a role that sees one organization alone: `manage.py create_tenant_role` makes it.
+TENANT_ROLE = env_bool("TENANT_ROLE")
 _pool_size = env_int("DB_POOL_SIZE", 8)
 if _pool_size:
     DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": _pool_size, "timeout": 10}

@@ -36,6 +36,7 @@ from sandbox.processes import (
 
 MAJOR = "18"
 ROLE = "tuppence"
+TENANT_ROLE = "tuppence_tenant"  # accounts.tenancy: our role may not make roles
 DATABASE = "tuppence"
 # Tests throw their data away: a killed server must still recover, a power cut need not be survived.
 _VOLATILE = {"fsync": "off", "full_page_writes": "off", "max_locks_per_transaction": "256"}
@@ -159,11 +160,15 @@ class Postgres:
         return True
 
     def provision(self) -> None:
-        """Make the role and its database. May run twice."""
+        """Make the roles and the database. May run twice."""
         with psycopg.connect(self.superuser_url(), autocommit=True) as connection:
             if not connection.execute("select 1 from pg_roles where rolname = %s", [ROLE]).fetchone():
                 statement = sql.SQL("create role {} login createdb password {}")
                 connection.execute(statement.format(sql.Identifier(ROLE), sql.Literal(self._secrets["password"])))
+            if not connection.execute("select 1 from pg_roles where rolname = %s", [TENANT_ROLE]).fetchone():
+                connection.execute(sql.SQL("create role {} nologin").format(sql.Identifier(TENANT_ROLE)))
+                grant = sql.SQL("grant {} to {}")
+                connection.execute(grant.format(sql.Identifier(TENANT_ROLE), sql.Identifier(ROLE)))
             if not connection.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone():
                 statement = sql.SQL("create database {} owner {}")
                 connection.execute(statement.format(sql.Identifier(DATABASE), sql.Identifier(ROLE)))

@@ -6,7 +6,7 @@ from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts import events
+from accounts import events, tenancy
 from accounts.models import Event, Organization
 from proxy.api.authentication import Caller
 from proxy.gateway.errors import InvalidRequest
@@ -27,7 +27,8 @@ def feed(request: Request) -> Response:
         after = events.Cursor.read(query["after"]) if query.get("after") else events.Cursor()
     except events.InvalidCursor:
         raise InvalidRequest("'after' must be a cursor of an earlier answer.", param="after") from None
-    found = events.since(after, limit=limit + 1, organization=caller.organization)
+    with tenancy.within(caller.organization):
+        found = events.since(after, limit=limit + 1, organization=caller.organization)
     shown = found[:limit]
     return Response(
         {
