@@ -167,7 +167,7 @@ def credits(record: dict[str, Any]) -> str:
 def test_a_conversation_is_answered_charged_and_there_again_after_a_reload(player: Player) -> None:
     page = player.open("")
     page.get_by_label("Model", exact=True).select_option("play-chat")
-    expect(page.locator("#model-facts")).to_contain_text("$0.30 in, $1.20 out per 1M tokens · Sees pictures, Tools")
+    expect(page.locator("#model-facts")).to_contain_text("$0.30 in, $1.20 out per 1M tokens · Vision, Tools")
     answer = player.ask("[[say=**Two** pence.]] What is a tuppence?")
     expect(answer.locator("strong")).to_have_text("Two")
     first = player.charged(1)
@@ -308,7 +308,7 @@ def test_pictures_go_to_models_that_see(player: Player) -> None:
     page = player.open("?model=play-blind")
     expect(page.locator("#picture")).to_be_disabled()
     page.get_by_role("button", name="Search models").click()
-    page.get_by_label("Search models", exact=True).last.fill("sees pictures")
+    page.get_by_label("Search models", exact=True).last.fill("vision")
     page.keyboard.press("Enter")
     expect(page.get_by_label("Model", exact=True)).to_have_value("play-chat")
     red = {"name": "red.png", "mimeType": "image/png", "buffer": picture("red", (3000, 2000))}
@@ -508,7 +508,8 @@ def test_text_becomes_sound_that_plays(player: Player, model: str) -> None:
     expect(spoken.locator(".cost")).to_have_text(credits(record))
     if model == "play-speaks":
         assert record["cost_nanos"] == 23 * 15_000  # $15 a million characters
-    page.wait_for_function("document.querySelector('.spoken audio').duration > 0.1")
+    audio = spoken.locator("audio")
+    wait_for(lambda: audio.evaluate("audio => audio.duration > 0.1"), timeout_s=10, what="sound that can be played")
     with page.expect_download() as told:
         spoken.get_by_role("link", name="Download").click()
     assert Path(told.value.path()).read_bytes()[:4] == b"RIFF"
