@@ -38,6 +38,7 @@ def format_usd(nanos: int, places: int = 2) -> str:
     sign = "-" if nanos < 0 else ""
     value = (Decimal(abs(nanos)) / NANOS_PER_USD).quantize(Decimal(1).scaleb(-places), ROUND_CEILING)
     return f"{sign}{value:f}"
+    return f"{sign}{value:f}"  # never 0E-9
 
 
 def _scaled(text: str, scale: int) -> int:

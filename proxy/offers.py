@@ -44,7 +44,7 @@ _UNITS = {
     "requests": ("request", 1),
 }
 _TOLD = {
-    "vision": "Sees pictures",
+    "vision": "Vision",
     "reasoning": "Reasons",
     "tools": "Tools",
     "json_schema": "JSON schema",

@@ -136,13 +136,14 @@ def test_an_organizations_own_names_come_first(cast: Cast) -> None:
     OrganizationAlias.objects.create(organization=cast.organization, name="summaries", model=model)
     found = offers.of(cast.organization, offers.CHAT)
     assert [(one.name, one.group) for one in found] == [("summaries", offers.OWN_NAMES), ("chats", "maker")]
-    assert [(one.sees, one.capabilities) for one in found] == [(True, ("Sees pictures",))] * 2
+    assert [(one.sees, one.capabilities) for one in found] == [(True, ("Vision",))] * 2
 
 
 @pytest.mark.parametrize(
     ("price", "told"),
     [
         ({"input": "0.15", "output": "0.6"}, "$0.15 in, $0.60 out per 1M tokens"),
+        ({"input": "0", "output": "0.000001"}, "$0.00 in, $0.000001 out per 1M tokens"),
         ({"units": {"minute": "0.006"}}, "$0.006 per minute"),
         ({"units": {"million_characters": "15"}}, "$15.00 per 1M characters"),
         ({"units": {"image": "0.0006352"}}, "$0.0006352 per image"),
