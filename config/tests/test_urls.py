@@ -94,6 +94,8 @@ TABLE = [
     Row("status:confirm", EVERYBODY),
     Row("status:confirm", dict.fromkeys(PEOPLE, 410), "post"),
     Row("status:unsubscribe", EVERYBODY),
+    Row("accounts:impersonation-end", dict.fromkeys(PEOPLE, 405)),
+    Row("accounts:impersonation-end", dict.fromkeys(PEOPLE, 404), "post"),
     Row("accounts:key-list", MEMBERS),
     Row("accounts:key-create", KEY_MAKERS),
     Row("accounts:key-create", _made(KEY_MAKERS, 201), "post", {"name": "new"}),
@@ -174,7 +176,7 @@ def _address(name: str, cast: Cast) -> str:
             return reverse(name)
         image = pages_kit.image(cast.organization, visibility="public")
         return reverse(name, args=[image.public_id, *(["png"] if name == "gallery:file" else [])])
-    if name in PUBLIC_PAGES:
+    if name in PUBLIC_PAGES or name == "accounts:impersonation-end":
         return reverse(name)
     if name == "proxy:guide":
         return reverse(name, args=["errors"])
