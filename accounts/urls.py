@@ -17,6 +17,11 @@ urlpatterns = [
     path("account/programs/<uuid:session_id>/end/", settings_views.session_end, name="session-end"),
     path("device", device_views.device, name="device"),
     path("request-key", self_service_views.request_key, name="request-key"),
+from accounts import impersonation_views, views
+
+app_name = "accounts"
+urlpatterns = [
+    path("impersonation/end/", impersonation_views.impersonation_end, name="impersonation-end"),
     path("o/<slug:slug>/keys/", views.key_list, name="key-list"),
     path("o/<slug:slug>/keys/create/", views.key_create, name="key-create"),
     path("o/<slug:slug>/keys/<uuid:key_id>/revoke/", views.key_revoke, name="key-revoke"),

@@ -133,6 +133,7 @@ MIDDLEWARE = [
     "config.middleware.StaffSecondFactorMiddleware",
     "config.middleware.ProviderAwayMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "accounts.impersonation.ImpersonationMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 ASGI_APPLICATION = "config.asgi.application"

@@ -11,6 +11,7 @@ from proxy import (
     incident_admin,  # noqa: F401 - adds its action
     providers,
     realtime_admin,  # noqa: F401 - registers its own
+    support_admin,  # noqa: F401 - adds its actions
 )
 from proxy.models import Alias, Deployment, Model, Provider
 

@@ -128,6 +128,8 @@ TABLE = [
     Row("accounts:device", SIGNED_IN),
     Row("accounts:device", _made(SIGNED_IN, 422), "post", {"user_code": "BCDF-GHJK", "action": "approve"}),
     Row("accounts:request-key", dict.fromkeys(PEOPLE, 404)),
+    Row("accounts:impersonation-end", dict.fromkeys(PEOPLE, 405)),
+    Row("accounts:impersonation-end", dict.fromkeys(PEOPLE, 404), "post"),
     Row("accounts:key-list", MEMBERS),
     Row("accounts:key-create", KEY_MAKERS),
     Row("accounts:key-create", _made(KEY_MAKERS, 201), "post", {"name": "new"}),
@@ -294,7 +296,7 @@ def _address(name: str, cast: Cast) -> str:
             return reverse(name)
         image = pages_kit.image(cast.organization, visibility="public")
         return reverse(name, args=[image.public_id, *(["png"] if name == "gallery:file" else [])])
-    if name in PUBLIC_PAGES:
+    if name in PUBLIC_PAGES or name == "accounts:impersonation-end":
         return reverse(name)
     if name == "proxy:guide":
         return reverse(name, args=["errors"])
