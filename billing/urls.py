@@ -1,9 +1,11 @@
 from django.urls import path
 
-from billing import end_user_views, limit_views, payment_views, usage_views, views
+from billing import end_user_views, limit_views, payment_views, report_views, usage_views, views
 
 app_name = "billing"
 urlpatterns = [
+    path("reports", report_views.reports, name="reports"),
+    path("reports/data", report_views.report_data, name="report-data"),
     path("pricing", payment_views.pricing, name="pricing"),
     path("stripe/webhook", payment_views.StripeWebhook.as_view(), name="stripe-webhook"),
     path("o/<slug:slug>/billing/", payment_views.billing, name="billing"),

@@ -23,6 +23,9 @@ ADMINS = MEMBERS | {"viewer": 403, "billing": 403, "developer": 403}
 BOOKKEEPERS = MEMBERS | {"viewer": 403, "developer": 403}
 KEY_MAKERS = MEMBERS | {"viewer": 403, "billing": 403}
 
+# A person who signs up has an organization of their own; those of the cast have none but the cast's.
+REPORTERS = dict.fromkeys(PEOPLE, 403) | {ANONYMOUS: LOGIN, "admin": 200, "owner": 200, STAFF: 200}
+
 
 def _made(expected: dict[str, int], status: int) -> dict[str, int]:
     """The same table where whoever may, gets `status` instead of 200."""
@@ -86,6 +89,8 @@ TABLE = [
     Row("accounts:key-revoke", _made(KEY_MAKERS, 302), "post"),
     Row("accounts:key-rotate", KEY_MAKERS),
     Row("accounts:key-rotate", _made(KEY_MAKERS, 201), "post", {"grace": "24"}),
+    Row("billing:reports", REPORTERS),
+    Row("billing:report-data", REPORTERS),
     Row("billing:pricing", EVERYBODY),
     Row("billing:stripe-webhook", dict.fromkeys(PEOPLE, 405)),
     Row("billing:stripe-webhook", dict.fromkeys(PEOPLE, 404), "post", {"type": "unsigned"}),
@@ -135,7 +140,7 @@ def _address(name: str, cast: Cast) -> str:
     slug = cast.organization.slug
     if name in {"accounts:key-revoke", "accounts:key-rotate", "billing:key-budgets"}:
         return reverse(name, args=[slug, pages_kit.key_of(cast.organization).public_id])
-    if name in {"billing:pricing", "billing:stripe-webhook"}:
+    if name in {"billing:pricing", "billing:stripe-webhook", "billing:reports", "billing:report-data"}:
         return reverse(name)
     if name == "billing:checkout-done":
         order = pages_kit.order(cast.organization)
