@@ -332,4 +332,5 @@ from billing.purchase_models import (  # noqa: E402, F401
     RedeemCode,
     StripeEvent,
 )
+from billing.saved_view_models import SavedView  # noqa: E402, F401
 from billing.slice_models import UsageSlice  # noqa: E402, F401

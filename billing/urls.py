@@ -1,6 +1,6 @@
 from django.urls import path
 
-from billing import end_user_views, limit_views, payment_views, report_views, usage_views, views
+from billing import end_user_views, limit_views, payment_views, report_views, request_views, usage_views, views
 
 app_name = "billing"
 urlpatterns = [
@@ -17,7 +17,10 @@ urlpatterns = [
     path(
         "o/<slug:slug>/billing/statements/<str:month>.<str:extension>", payment_views.statement, name="statement-file"
     ),
-    path("o/<slug:slug>/requests/", views.request_list, name="request-list"),
+    path("o/<slug:slug>/requests/", request_views.request_list, name="request-list"),
+    path("o/<slug:slug>/requests/export.csv", request_views.request_file, name="request-file"),
+    path("o/<slug:slug>/requests/views/create/", request_views.view_create, name="view-create"),
+    path("o/<slug:slug>/requests/views/<uuid:view_id>/delete/", request_views.view_delete, name="view-delete"),
     path("o/<slug:slug>/requests/<uuid:request_id>/", views.request_detail, name="request-detail"),
     path("o/<slug:slug>/usage/", usage_views.usage, name="usage"),
     path("o/<slug:slug>/usage/days.csv", usage_views.usage_file, name="usage-file"),

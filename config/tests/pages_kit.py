@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from accounts import keys, organizations
 from accounts.models import ApiKey, Membership, Organization, Role, User
-from billing import ledger, purchases, settlement
-from billing.models import Order, Pack, UsageRecord
+from billing import ledger, purchases, saved_views, settlement
+from billing.models import Order, Pack, SavedView, UsageRecord
 from billing.usage import first_id_at
 from gallery.models import Image
 from gallery.tests import kit as gallery_kit
@@ -95,6 +95,12 @@ def settle(organization: Organization) -> None:
     account.unsettled = rows.aggregate(total=Sum("cost_nanos"))["total"] or 0
     account.save(update_fields=["unsettled"])
     settlement.settle_account(account)
+
+
+def view_of(user: User, organization: Organization, query: str = "model=a", name: str = "mine") -> SavedView:
+    """A saved view of the request log."""
+    membership = Membership.objects.get(user=user, organization=organization)
+    return saved_views.save(membership=membership, name=name, query=query)
 
 
 def image(organization: Organization, **fields: Any) -> Image:

@@ -121,6 +121,13 @@ TABLE = [
     Row("billing:end-user-unblock", ADMINS),
     Row("billing:end-user-unblock", _made(ADMINS, 302), "post"),
     Row("billing:request-list", MEMBERS),
+    Row("billing:request-file", MEMBERS),
+    Row("billing:view-create", MEMBERS),
+    Row("billing:view-create", _made(MEMBERS, 302), "post", {"name": "mine"}),
+    Row("billing:view-create", _made(MEMBERS, 422), "post", {"name": ""}),
+    # Everybody but the owner, whose view it is, gets to see nothing of it.
+    Row("billing:view-delete", _made(MEMBERS, 404) | {"owner": 200}),
+    Row("billing:view-delete", _made(MEMBERS, 404) | {"owner": 302}, "post"),
     Row("billing:request-detail", MEMBERS),
 ]
 
@@ -156,6 +163,8 @@ def _address(name: str, cast: Cast) -> str:
         return reverse(name, args=[slug, "openai"])
     if name in {"billing:end-user-budgets", "billing:end-user-unblock"}:
         return reverse(name, args=[slug]) + "?who=bob"
+    if name == "billing:view-delete":
+        return reverse(name, args=[slug, pages_kit.view_of(cast.users["owner"], cast.organization).public_id])
     if name == "billing:request-detail":
         return reverse(name, args=[slug, pages_kit.request_of(pages_kit.key_of(cast.organization)).request_id])
     if name in {"status:confirm", "status:unsubscribe"}:
