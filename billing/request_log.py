@@ -22,6 +22,7 @@ from billing.usage import FAILED, first_id_at, midnight
 PAGE_SIZE = 50
 LOOKED_AT = 50_000
 MAX_JUMPS = 3
+MAX_PAGES = 60
 # One name in the filter may stand for several outcomes.
 OUTCOME_GROUPS: dict[str, tuple[str, ...]] = {
     "completed": ("completed",),
@@ -103,15 +104,15 @@ def page(
 
 
 def walk(*, organization: Organization, which: Filter, most: int, step: int = 2_000) -> Iterator[UsageRecord]:
-    """The newest `most` requests of the filter, read in pages."""
+    """The newest `most` requests of the filter, read in pages; where they are rare, as many as `MAX_PAGES` have."""
     cursor: UUID | None = None
-    while most > 0:
+    for _ in range(MAX_PAGES):
         got = page(organization=organization, which=which, before=cursor, size=min(step, most))
         yield from got.records
         most -= len(got.records)
-        if got.older is None:
-            return
         cursor = got.older
+        if cursor is None or most <= 0:
+            return
 
 
 def matching(organization: Organization, which: Filter) -> models.QuerySet[UsageRecord]:

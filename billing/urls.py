@@ -1,9 +1,21 @@
 from django.urls import path
 
-from billing import end_user_views, limit_views, payment_views, plan_views, resale_views, usage_views, views
+from billing import (
+    end_user_views,
+    limit_views,
+    payment_views,
+    plan_views,
+    report_views,
+    request_views,
+    resale_views,
+    usage_views,
+    views,
+)
 
 app_name = "billing"
 urlpatterns = [
+    path("reports", report_views.reports, name="reports"),
+    path("reports/data", report_views.report_data, name="report-data"),
     path("pricing", payment_views.pricing, name="pricing"),
     path("stripe/webhook", payment_views.StripeWebhook.as_view(), name="stripe-webhook"),
     path("o/<slug:slug>/billing/", payment_views.billing, name="billing"),
@@ -24,6 +36,10 @@ urlpatterns = [
     path("o/<slug:slug>/customers/", resale_views.resale, name="resale"),
     path("o/<slug:slug>/customers/<slug:child>/", resale_views.customer, name="resale-customer"),
     path("o/<slug:slug>/requests/", views.request_list, name="request-list"),
+    path("o/<slug:slug>/requests/", request_views.request_list, name="request-list"),
+    path("o/<slug:slug>/requests/export.csv", request_views.request_file, name="request-file"),
+    path("o/<slug:slug>/requests/views/create/", request_views.view_create, name="view-create"),
+    path("o/<slug:slug>/requests/views/<uuid:view_id>/delete/", request_views.view_delete, name="view-delete"),
     path("o/<slug:slug>/requests/<uuid:request_id>/", views.request_detail, name="request-detail"),
     path("o/<slug:slug>/usage/", usage_views.usage, name="usage"),
     path("o/<slug:slug>/usage/days.csv", usage_views.usage_file, name="usage-file"),

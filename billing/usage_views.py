@@ -106,6 +106,7 @@ def usage(request: MemberRequest, slug: str) -> HttpResponse:
         "file_query": asked.page(),
         "log": asked.log(),
         "is_filtered": bool(kept),
+        "may_report": request.membership.role in {Role.OWNER, Role.ADMIN},
         "has_latency": not which.end_user,
     }
     template = "billing/usage.html#report" if request.htmx else "billing/usage.html"

@@ -1,4 +1,4 @@
-"""The request log and the budgets of a key."""
+"""One request of the log, and the budgets of a key."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -8,16 +8,14 @@ from django.contrib.auth.decorators import login_required
 from django.contrib.sessions.backends.base import SessionBase
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts.access import MemberRequest, can, organization_for, origin_of
 from accounts.models import Organization, Role
-from billing import budgets, money, rates, receipts, request_log, usage
+from billing import budgets, money, rates, receipts, usage
 from billing.forms import BudgetsForm
 from billing.models import Budget, UsageRecord
 from billing.templatetags.money import credits_short
-from billing.usage_forms import FilterForm
 
 LOOKED_AT = "looked_at_requests_of"
 ENDINGS = {
@@ -51,30 +49,6 @@ class BudgetUse:
 def has_looked(session: SessionBase, organization: Organization) -> bool:
     """Whether this reader has opened a request of `organization` since they signed in."""
     return organization.pk in session.get(LOOKED_AT, [])
-
-
-@require_GET
-@login_required
-def request_list(request: MemberRequest, slug: str) -> HttpResponse:
-    organization = organization_for(request, slug, Role.VIEWER)
-    form = FilterForm(request.GET, organization=organization)
-    which = form.which()
-    page = request_log.page(
-        organization=organization,
-        which=which,
-        before=_cursor(request.GET.get("before")),
-        after=_cursor(request.GET.get("after")),
-    )
-    context = {
-        "organization": organization,
-        "form": form,
-        "page": page,
-        "is_filtered": which != request_log.Filter() or "before" in request.GET or "after" in request.GET,
-    }
-    template = "billing/request_list.html#rows" if request.htmx else "billing/request_list.html"
-    response = render(request, template, context)
-    patch_vary_headers(response, ["HX-Request"])
-    return response
 
 
 @require_GET
@@ -130,14 +104,6 @@ def key_budgets(request: MemberRequest, slug: str, key_id: UUID) -> HttpResponse
         "may_manage": can(request.membership, "budgets.manage"),
     }
     return render(request, "billing/key_budgets.html", context, status=422 if form.is_bound else 200)
-
-
-def _cursor(text: str | None) -> UUID | None:
-    """A request id from the address; None where it is no id."""
-    try:
-        return UUID(text) if text else None
-    except ValueError:
-        return None
 
 
 def _tokens_by_kind(record: UsageRecord) -> list[tuple[str, int]]:

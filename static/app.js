@@ -83,6 +83,12 @@
       }
       applyTheme();
     }
+    const liveButton = target.closest("[data-live-toggle]");
+    if (liveButton) {
+      isPaused = !isPaused;
+      liveButton.setAttribute("aria-pressed", String(!isPaused));
+      if (!isPaused) refreshRows().catch(() => {});
+    }
     const copyButton = target.closest("[data-copy]");
     if (copyButton) copy(copyButton);
     if (target.closest("[data-sidebar-toggle]")) document.getElementById("sidebar")?.toggle?.();
@@ -145,8 +151,9 @@
   });
 
   /* The newest rows of a list, unless the page has been filtered or left meanwhile. */
+  let isPaused = false;
   const refreshRows = async () => {
-    if (document.hidden || !document.querySelector("[data-live-rows]")) return;
+    if (document.hidden || isPaused || !document.querySelector("[data-live-rows]")) return;
     const asked = location.href;
     const answer = await fetch(asked, { headers: { "HX-Request": "true" } });
     const text = await answer.text();
@@ -155,8 +162,14 @@
     /* Its children only: a request of the filters that is under way still finds the element that it will fill. */
     const made = new DOMParser().parseFromString(text, "text/html").getElementById(rows.id);
     if (!made) return;
+    const linkOf = (row) => row.querySelector(".row-link")?.href;
+    const known = new Set([...rows.querySelectorAll("tbody tr")].map(linkOf));
+    rows.setAttribute("aria-live", "off");
     rows.replaceChildren(...made.childNodes);
     globalThis.htmx?.process(rows);
+    const fresh = [...rows.querySelectorAll("tbody tr")].filter((row) => !known.has(linkOf(row)));
+    for (const row of fresh) row.dataset.fresh = "";
+    if (fresh.length) announce(`${fresh.length} new ${fresh.length === 1 ? "request" : "requests"}`);
   };
 
   /* While a page of an organization is open, it hears over a WebSocket when there is something new to see. */

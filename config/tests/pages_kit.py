@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from accounts import api_sessions, events, invitations, keys, organizations, webhooks
 from accounts.models import ApiKey, ApiSession, Delivery, Invitation, Membership, Organization, Role, User, Webhook
-from billing import ledger, purchases, reselling, settlement, subscriptions
-from billing.models import BillingProfile, Order, Pack, Plan, Resale, Subscription, UsageRecord
+from billing import ledger, purchases, reselling, saved_views, settlement, subscriptions
+from billing.models import BillingProfile, Order, Pack, Plan, Resale, SavedView, Subscription, UsageRecord
 from billing.usage import first_id_at
 from gallery.models import Image
 from gallery.tests import kit as gallery_kit
@@ -119,6 +119,12 @@ def settle(organization: Organization) -> None:
     account.unsettled = rows.aggregate(total=Sum("cost_nanos"))["total"] or 0
     account.save(update_fields=["unsettled"])
     settlement.settle_account(account)
+
+
+def view_of(user: User, organization: Organization, query: str = "model=a", name: str = "mine") -> SavedView:
+    """A saved view of the request log."""
+    membership = Membership.objects.get(user=user, organization=organization)
+    return saved_views.save(membership=membership, name=name, query=query)
 
 
 def image(organization: Organization, **fields: Any) -> Image:

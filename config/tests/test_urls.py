@@ -34,6 +34,9 @@ KEY_MAKERS = MEMBERS | {"viewer": 403, "billing": 403}
 AUTHOR = KEY_MAKERS | {"admin": 404, "developer": 404}
 CHAT = {"model": "gpt-fast", "role": "user", "text": "Hi"}
 
+# A person who signs up has an organization of their own; those of the cast have none but the cast's.
+REPORTERS = dict.fromkeys(PEOPLE, 403) | {ANONYMOUS: LOGIN, "admin": 200, "owner": 200, STAFF: 200}
+
 
 def _made(expected: dict[str, int], status: int) -> dict[str, int]:
     """The same table where whoever may, gets `status` instead of 200."""
@@ -177,6 +180,8 @@ TABLE = [
     Row("accounts:webhook-replay", _made(KEY_MAKERS, 302), "post"),
     Row("accounts:delivery", KEY_MAKERS),
     Row("accounts:delivery", _made(KEY_MAKERS, 302), "post"),
+    Row("billing:reports", REPORTERS),
+    Row("billing:report-data", REPORTERS),
     Row("billing:pricing", EVERYBODY),
     Row("billing:stripe-webhook", dict.fromkeys(PEOPLE, 405)),
     Row("billing:stripe-webhook", dict.fromkeys(PEOPLE, 404), "post", {"type": "unsigned"}),
@@ -220,6 +225,13 @@ TABLE = [
     Row("billing:end-user-unblock", ADMINS),
     Row("billing:end-user-unblock", _made(ADMINS, 302), "post"),
     Row("billing:request-list", MEMBERS),
+    Row("billing:request-file", MEMBERS),
+    Row("billing:view-create", MEMBERS),
+    Row("billing:view-create", _made(MEMBERS, 302), "post", {"name": "mine"}),
+    Row("billing:view-create", _made(MEMBERS, 422), "post", {"name": ""}),
+    # Everybody but the owner, whose view it is, gets to see nothing of it.
+    Row("billing:view-delete", _made(MEMBERS, 404) | {"owner": 200}),
+    Row("billing:view-delete", _made(MEMBERS, 404) | {"owner": 302}, "post"),
     Row("billing:request-detail", MEMBERS),
 ]
 
@@ -240,6 +252,7 @@ def _address(name: str, cast: Cast) -> str:
     if name in {"accounts:key-revoke", "accounts:key-rotate", "billing:key-budgets"}:
         return reverse(name, args=[slug, pages_kit.key_of(cast.organization).public_id])
     if name == "accounts:organization-create":
+    if name in {"billing:pricing", "billing:stripe-webhook", "billing:reports", "billing:report-data"}:
         return reverse(name)
     if name == "accounts:invitation":
         return reverse(name, args=["a-token-that-nobody-has"])
@@ -287,6 +300,8 @@ def _address(name: str, cast: Cast) -> str:
         return reverse(name, args=[slug, "openai"])
     if name in {"billing:end-user-budgets", "billing:end-user-unblock"}:
         return reverse(name, args=[slug]) + "?who=bob"
+    if name == "billing:view-delete":
+        return reverse(name, args=[slug, pages_kit.view_of(cast.users["owner"], cast.organization).public_id])
     if name == "billing:request-detail":
         return reverse(name, args=[slug, pages_kit.request_of(pages_kit.key_of(cast.organization)).request_id])
     if name in {"status:confirm", "status:unsubscribe"}:
