@@ -3,6 +3,7 @@ from django.urls import path
 from accounts import (
     audit_views,
     device_views,
+    impersonation_views,
     organization_views,
     self_service_views,
     settings_views,
@@ -17,10 +18,6 @@ urlpatterns = [
     path("account/programs/<uuid:session_id>/end/", settings_views.session_end, name="session-end"),
     path("device", device_views.device, name="device"),
     path("request-key", self_service_views.request_key, name="request-key"),
-from accounts import impersonation_views, views
-
-app_name = "accounts"
-urlpatterns = [
     path("impersonation/end/", impersonation_views.impersonation_end, name="impersonation-end"),
     path("o/<slug:slug>/keys/", views.key_list, name="key-list"),
     path("o/<slug:slug>/keys/create/", views.key_create, name="key-create"),

@@ -37,7 +37,6 @@ def format_usd(nanos: int, places: int = 2) -> str:
     """Dollars as a decimal string, rounded away from zero at `places`: a cost never shows smaller than it is."""
     sign = "-" if nanos < 0 else ""
     value = (Decimal(abs(nanos)) / NANOS_PER_USD).quantize(Decimal(1).scaleb(-places), ROUND_CEILING)
-    return f"{sign}{value:f}"
     return f"{sign}{value:f}"  # never 0E-9
 
 

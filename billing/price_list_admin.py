@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from billing import price_lists, rerating, tasks
-from billing.models import BillingProfile, CostReport, PriceList, Rerating, ReratingLine, Resale
+from billing.models import BillingProfile, PriceList, ProviderReport, Rerating, ReratingLine, Resale
 from billing.payment_admin import ReadOnly
 
 
@@ -86,13 +86,13 @@ class ResaleAdmin(ReadOnly):
     list_select_related = ["parent", "child"]
 
 
-@admin.register(CostReport)
-class CostReportAdmin(ReadOnly):
+@admin.register(ProviderReport)
+class ProviderReportAdmin(ReadOnly):
     list_display = ["day", "provider", "reported", "recorded", "difference", "is_within_tolerance"]
     list_filter = ["is_within_tolerance", "provider", "day"]
 
     @admin.display(description="Difference")
-    def difference(self, report: CostReport) -> int:
+    def difference(self, report: ProviderReport) -> int:
         return report.reported - report.recorded
 
 

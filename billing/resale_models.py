@@ -97,7 +97,7 @@ class ReratingLine(models.Model):
         return self.charged - self.correct
 
 
-class CostReport(models.Model):
+class ProviderReport(models.Model):
     """What a provider says that a day (UTC) cost, beside what our usage records say, in nano-dollars."""
 
     provider = models.CharField(max_length=60)
@@ -109,7 +109,7 @@ class CostReport(models.Model):
 
     class Meta:
         ordering = ["-day", "provider"]
-        constraints = [models.UniqueConstraint(fields=["provider", "day"], name="cost_report_once")]
+        constraints = [models.UniqueConstraint(fields=["provider", "day"], name="provider_report_once")]
 
     def __str__(self) -> str:
         return f"{self.provider} {self.day}"

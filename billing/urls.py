@@ -35,7 +35,6 @@ urlpatterns = [
     ),
     path("o/<slug:slug>/customers/", resale_views.resale, name="resale"),
     path("o/<slug:slug>/customers/<slug:child>/", resale_views.customer, name="resale-customer"),
-    path("o/<slug:slug>/requests/", views.request_list, name="request-list"),
     path("o/<slug:slug>/requests/", request_views.request_list, name="request-list"),
     path("o/<slug:slug>/requests/export.csv", request_views.request_file, name="request-file"),
     path("o/<slug:slug>/requests/views/create/", request_views.view_create, name="view-create"),

@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name="CostReport",
+            name="ProviderReport",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("provider", models.CharField(max_length=60)),
@@ -172,8 +172,8 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddConstraint(
-            model_name="costreport",
-            constraint=models.UniqueConstraint(fields=("provider", "day"), name="cost_report_once"),
+            model_name="providerreport",
+            constraint=models.UniqueConstraint(fields=("provider", "day"), name="provider_report_once"),
         ),
         migrations.AddField(
             model_name="pricelist",

@@ -18,9 +18,9 @@ from django.utils import timezone
 from accounts import secrets
 from accounts.models import ApiKey, AuditEntry, Event, Organization, Role
 from accounts.tests.factories import MembershipFactory, OrganizationFactory
-from billing import cost_reports as kept_reports
 from billing import ledger, price_lists, rate_json, rates, rerating, reselling, settlement
-from billing.models import BillingProfile, CostReport, Price, PriceList, Rerating, Resale, Transfer, UsageRecord
+from billing import provider_reports as kept_reports
+from billing.models import BillingProfile, Price, PriceList, ProviderReport, Rerating, Resale, Transfer, UsageRecord
 from billing.money import NANOS_PER_CREDIT
 from billing.tests.proofs_kit import drift
 from config.tests import pages_kit
@@ -347,9 +347,9 @@ def test_a_day_s_report_is_read_exactly_and_held_against_our_records(reporting: 
     start = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
     assert (CostPages.asked[0]["start_time"], CostPages.asked[0]["end_time"]) == ([str(start)], [str(start + 86_400)])
     assert cost_reports.compare() == 3
-    report = CostReport.objects.get(day=day)
+    report = ProviderReport.objects.get(day=day)
     assert (report.reported, report.recorded, report.is_within_tolerance) == (1_750_001_235, 1_750_000_000, True)
-    older = CostReport.objects.get(day=day - timedelta(days=1))
+    older = ProviderReport.objects.get(day=day - timedelta(days=1))
     assert (older.recorded, older.is_within_tolerance) == (0, False)
 
 
@@ -368,4 +368,4 @@ def test_a_per_cent_is_tolerated(reported: int, is_fine: bool) -> None:
     key = pages_kit.key_of(OrganizationFactory())
     pages_kit.request_of(key, YESTERDAY, provider="p", upstream_cost_nanos=10**9)
     assert kept_reports.note(provider="p", day=YESTERDAY.date(), reported=reported).is_within_tolerance is is_fine
-    assert Decimal(CostReport.objects.get().recorded) == 10**9
+    assert Decimal(ProviderReport.objects.get().recorded) == 10**9

@@ -251,8 +251,7 @@ def _address(name: str, cast: Cast) -> str:
     slug = cast.organization.slug
     if name in {"accounts:key-revoke", "accounts:key-rotate", "billing:key-budgets"}:
         return reverse(name, args=[slug, pages_kit.key_of(cast.organization).public_id])
-    if name == "accounts:organization-create":
-    if name in {"billing:pricing", "billing:stripe-webhook", "billing:reports", "billing:report-data"}:
+    if name in {"accounts:organization-create", "billing:reports", "billing:report-data"}:
         return reverse(name)
     if name == "accounts:invitation":
         return reverse(name, args=["a-token-that-nobody-has"])
