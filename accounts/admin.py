@@ -9,8 +9,8 @@ from django.contrib.auth.forms import ReadOnlyPasswordHashField
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from accounts import keys
-from accounts.models import ApiKey, AuditEntry, Membership, Organization, User
+from accounts import api_sessions, keys
+from accounts.models import ApiKey, ApiSession, AuditEntry, Membership, Organization, User
 
 admin.site.login = secure_admin_login(admin.site.login)
 admin.site.site_header = admin.site.site_title = "Administration"
@@ -90,6 +90,33 @@ class ApiKeyAdmin(admin.ModelAdmin):
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         ended = sum(keys.revoke(key=key, by=request.user) for key in queryset.select_related("organization"))  # type: ignore[arg-type]
         messages.success(request, f"Revoked {ended} keys.")
+
+
+@admin.register(ApiSession)
+class ApiSessionAdmin(admin.ModelAdmin):
+    list_display = ("user", "organization", "way", "label", "ip", "refreshed_at", "ended_at")
+    list_filter = ("way", "created_at", "ended_at")
+    list_select_related = ("user", "organization")
+    search_fields = ("user__email", "organization__slug", "public_id", "label")
+    actions = ("end",)
+    ordering = ("-refreshed_at",)
+    exclude = ("refresh_digest",)
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return obj is None and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @admin.action(description="Sign out the selected programs")
+    def end(self, request: HttpRequest, queryset: QuerySet[ApiSession]) -> None:
+        rows = queryset.select_related("organization")
+        ended = sum(api_sessions.end(session, by=request.user) for session in rows)  # type: ignore[arg-type]
+        messages.success(request, f"Signed out {ended} programs.")
 
 
 @admin.register(AuditEntry)
