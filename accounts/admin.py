@@ -9,10 +9,10 @@ from django.contrib.auth.forms import ReadOnlyPasswordHashField
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from accounts import closing, exports, keys, organizations, team_admin  # noqa: F401 - it registers its own
+from accounts import api_sessions, closing, exports, keys, organizations, team_admin  # noqa: F401 - it registers its own
 from accounts.access import origin_of
 from accounts.audited_admin import AuditedAdmin, ReadOnlyAdmin
-from accounts.models import ApiKey, AuditEntry, Membership, Organization, User
+from accounts.models import ApiKey, ApiSession, AuditEntry, Membership, Organization, User
 
 admin.site.login = secure_admin_login(admin.site.login)
 admin.site.site_header = admin.site.site_title = "Administration"
@@ -133,6 +133,33 @@ class ApiKeyAdmin(AuditedAdmin):
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         ended = sum(keys.revoke(key=key, **_who(request)) for key in queryset.select_related("organization"))
         messages.success(request, f"Revoked {ended} keys.")
+
+
+@admin.register(ApiSession)
+class ApiSessionAdmin(admin.ModelAdmin):
+    list_display = ("user", "organization", "way", "label", "ip", "refreshed_at", "ended_at")
+    list_filter = ("way", "created_at", "ended_at")
+    list_select_related = ("user", "organization")
+    search_fields = ("user__email", "organization__slug", "public_id", "label")
+    actions = ("end",)
+    ordering = ("-refreshed_at",)
+    exclude = ("refresh_digest",)
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return obj is None and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @admin.action(description="Sign out the selected programs")
+    def end(self, request: HttpRequest, queryset: QuerySet[ApiSession]) -> None:
+        rows = queryset.select_related("organization")
+        ended = sum(api_sessions.end(session, by=request.user) for session in rows)  # type: ignore[arg-type]
+        messages.success(request, f"Signed out {ended} programs.")
 
 
 @admin.register(AuditEntry)

@@ -323,6 +323,9 @@ PUBLIC = {
     "login": "/accounts/login/",
     "signup": "/accounts/signup/",
     "password-reset": "/accounts/password/reset/",
+    "password-reset-sent": "/accounts/password/reset/done/",
+    "link-over": "/accounts/confirm-email/none/",
+    "turned-back": "/accounts/3rdparty/login/cancelled/",
     "not-found": "/no-such-page/",
     "gallery-none": "/gallery",
     "status": "/status",
@@ -336,6 +339,10 @@ ACCOUNT = {
     "authenticator": "/accounts/2fa/totp/activate/",
     "sessions": "/accounts/sessions/",
     "connections": "/accounts/3rdparty/",
+    "account": "/account/",
+    "device": "/device",
+    "passkeys": "/accounts/2fa/webauthn/",
+    "reauthenticate": "/accounts/reauthenticate/",
     "logout": "/accounts/logout/",
 }
 FRESH = {

@@ -40,3 +40,16 @@ def test_who_is_no_staff_is_asked_to_sign_in(settings):
 def test_in_development_a_password_is_enough(settings):
     settings.STAFF_NEEDS_MFA = False
     assert _staff()[0].get("/admin/").status_code == 200
+
+
+def test_staff_sign_out_programs():
+    client, _ = _staff()
+    cast = pages_kit.cast()
+    session = pages_kit.api_session(cast.users["owner"], cast.organization)
+    assert session.refresh_digest not in client.get(f"/admin/accounts/apisession/{session.pk}/change/").content.decode()
+    client.post("/admin/accounts/apisession/", {"action": "end", "_selected_action": [session.pk]})
+    session.refresh_from_db()
+    assert session.ended_at
+    helper = pages_kit.person("helper", is_staff=True)
+    client.force_login(helper, backend="django.contrib.auth.backends.ModelBackend")
+    assert client.get("/admin/accounts/apisession/").status_code == 403

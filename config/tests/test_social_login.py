@@ -7,6 +7,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from config.tests import identity
 from config.tests.identity import Identity
@@ -35,6 +37,22 @@ def site_with(installation: Installation, provider: Identity) -> Service:
         GITHUB_CLIENT_ID="a",
         GITHUB_CLIENT_SECRET="b",
     )
+
+
+@pytest.fixture(scope="module")
+def site_with_all(installation: Installation) -> Iterator[Service]:
+    """A web worker with the four that have addresses of their own, which nobody calls here."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    ours = {
+        f"{name}_CLIENT_{part}": f"{name.lower()}-{part.lower()}"
+        for name in ("GITHUB", "GOOGLE", "FACEBOOK")
+        for part in ("ID", "SECRET")
+    }
+    apple = {"APPLE_CLIENT_ID": "apple-id", "APPLE_TEAM_ID": "team", "APPLE_KEY_ID": "key"}
+    site = installation.web(DEBUG="1", **ours, **apple, APPLE_PRIVATE_KEY=pem.replace("\n", "\\n"))
+    yield site
+    site.stop()
 
 
 def address() -> str:
@@ -135,6 +153,29 @@ def test_a_provider_that_is_off_is_not_there(site_with: Service) -> None:
     with browser(site_with) as visitor:
         assert visitor.get("/accounts/google/login/").status_code == 404
         assert begin(visitor, "/accounts/oidc/another/login/").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("name", "page", "scope"),
+    [
+        ("github", "https://github.com/login/oauth/authorize", "user:email"),
+        ("google", "https://accounts.google.com/o/oauth2/v2/auth", "email"),
+        ("facebook", "https://www.facebook.com/", "email"),
+        ("apple", "https://appleid.apple.com/auth/authorize", "email"),
+    ],
+)
+def test_each_provider_is_asked_in_its_own_way(site_with_all: Service, name: str, page: str, scope: str) -> None:
+    with browser(site_with_all) as visitor:
+        sent = begin(visitor, f"/accounts/{name}/login/")
+        policy = visitor.get("/accounts/login/").headers["content-security-policy"]
+    assert sent.headers["location"].startswith(page)
+    asked = parse_qs(urlsplit(sent.headers["location"]).query)
+    assert asked["client_id"] == [f"{name}-id"]
+    assert asked["redirect_uri"] == [f"{site_with_all.url}/accounts/{name}/login/callback/"]
+    assert scope in re.split("[ ,]", asked["scope"][0])
+    assert asked["state"]
+    (forms,) = [part for part in policy.split(";") if "form-action" in part]
+    assert "/".join(page.split("/")[:3]) in forms
 
 
 def test_a_provider_that_is_away_is_an_error_that_people_can_read(installation: Installation) -> None:
