@@ -1,5 +1,6 @@
 """The webhooks of an organization: adding, changing, secrets, deliveries, replaying, testing."""
 
+import json
 from uuid import UUID
 
 from django.contrib import messages
@@ -170,7 +171,7 @@ def delivery(request: MemberRequest, slug: str, webhook_id: UUID, delivery_id: U
         "webhook": found,
         "delivery": shown,
         "message_id": events.message_id(shown.event),
-        "body": events.body_of(shown.event, organization).decode(),
+        "body": json.dumps(events.as_dict(shown.event, organization), indent=2, ensure_ascii=False),
         "attempts": shown.tries.order_by("-pk")[:PAGE_SIZE],
     }
     return render(request, "accounts/delivery.html", context)
