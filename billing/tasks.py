@@ -13,6 +13,7 @@ from billing import (
     settlement,
     stripe_api,
     stripe_events,
+    transcripts,
 )
 
 log = structlog.get_logger(__name__)
@@ -60,6 +61,14 @@ def sweep_payments() -> None:
 def tell_of_low_balances() -> None:
     """Tell whoever runs out of credit."""
     low_balance.tell()
+
+
+@shared_task
+def forget_transcripts() -> None:
+    """Delete the words of requests whose time is over."""
+    forgotten = transcripts.forget_expired()
+    if forgotten:
+        log.info("transcripts_forgotten", count=forgotten)
 
 
 @shared_task

@@ -188,6 +188,11 @@ CELERY_BEAT_SCHEDULE = {
     "expire_credit": {"task": "billing.tasks.expire_credit", "schedule": 3600.0, "options": {"expires": 1800}},
     "sweep_payments": {"task": "billing.tasks.sweep_payments", "schedule": 3600.0, "options": {"expires": 1800}},
     "low_balances": {"task": "billing.tasks.tell_of_low_balances", "schedule": 60.0, "options": {"expires": 60}},
+    "forget_transcripts": {
+        "task": "billing.tasks.forget_transcripts",
+        "schedule": 3600.0,
+        "options": {"expires": 1800},
+    },
     "prove_books": {"task": "proxy.tasks.prove_books", "schedule": 3600.0, "options": {"expires": 1800}},
     "forget_upstream_objects": {"task": "proxy.tasks.forget_upstream_objects", "schedule": 86_400.0},
     "tidy_realtime": {"task": "proxy.tasks.tidy_realtime", "schedule": 300.0, "options": {"expires": 300}},

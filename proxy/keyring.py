@@ -11,7 +11,7 @@ from django.db import DatabaseError, close_old_connections
 
 from accounts import key_format, keys
 from accounts.models import ApiKey, Organization
-from billing import ledger
+from billing import ledger, transcripts
 from gallery import keeping
 from proxy import own_models, upstream_keys
 from proxy.gateway.errors import Unavailable
@@ -138,7 +138,7 @@ def _read(digest: str) -> Key | None:
     """The key with this digest as a snapshot. Runs in a thread."""
     close_old_connections()
     try:
-        row = ApiKey.objects.select_related("organization").filter(digest=digest).first()
+        row = ApiKey.objects.select_related("organization__transcript_settings").filter(digest=digest).first()
         return None if row is None else snapshot_of(row)
     finally:
         close_old_connections()
@@ -167,6 +167,7 @@ def snapshot_of(row: ApiKey) -> Key:
         aliases=own_models.aliases_of(row.organization),
         fallback_model=row.organization.fallback_model,
         image_visibility=_image_visibility(row.organization),
+        transcript_days=transcripts.days_of(row.organization),
         upstream_keys=upstream_keys.secrets_of(row.organization) if settings.IS_SELF_HOSTED else {},
     )
 

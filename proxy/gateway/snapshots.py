@@ -31,6 +31,7 @@ class Key:
     aliases: Mapping[str, str] = field(default_factory=dict)  # its own names for models
     fallback_model: str = ""
     image_visibility: str = ""  # of its images in the gallery; empty: they are not kept
+    transcript_days: int = 0  # for which requests and answers are kept in words; 0: they are not
     upstream_keys: Mapping[str, str] = field(default_factory=dict, repr=False)  # its own, by provider
 
 
