@@ -19,6 +19,7 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "keys.view": _EVERYBODY,
     "keys.manage": frozenset({Role.DEVELOPER, Role.ADMIN, Role.OWNER}),
     "budgets.manage": frozenset({Role.ADMIN, Role.OWNER}),
+    "requests.read": frozenset({Role.DEVELOPER, Role.ADMIN, Role.OWNER}),
     "billing.view": frozenset({Role.BILLING, Role.ADMIN, Role.OWNER}),
     "billing.manage": frozenset({Role.BILLING, Role.ADMIN, Role.OWNER}),
     "images.manage": frozenset({Role.DEVELOPER, Role.ADMIN, Role.OWNER}),

@@ -338,3 +338,4 @@ from billing.purchase_models import (  # noqa: E402, F401
 from billing.resale_models import ProviderReport, Rerating, ReratingLine, Resale  # noqa: E402, F401
 from billing.saved_view_models import SavedView  # noqa: E402, F401
 from billing.slice_models import UsageSlice  # noqa: E402, F401
+from billing.transcript_models import Transcript, TranscriptSettings  # noqa: E402, F401

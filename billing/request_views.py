@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET, require_http_methods
 
-from accounts.access import MemberRequest, organization_for
+from accounts.access import MemberRequest, can, organization_for
 from accounts.models import Role
 from billing import money, request_log, saved_views
 from billing.models import UsageRecord
@@ -62,6 +62,7 @@ def request_list(request: MemberRequest, slug: str) -> HttpResponse:
     }
     if not request.htmx:
         context["views"] = saved_views.of(request.membership)
+        context["may_read"] = can(request.membership, "requests.read")
     template = "billing/request_list.html#rows" if request.htmx else "billing/request_list.html"
     response = render(request, template, context)
     patch_vary_headers(response, ["HX-Request"])

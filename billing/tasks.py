@@ -16,6 +16,7 @@ from billing import (
     settlement,
     stripe_api,
     stripe_events,
+    transcripts,
 )
 from billing import top_up as top_ups
 from billing.models import Rerating
@@ -94,6 +95,11 @@ def resell() -> None:
 def rerate(rerating_id: int) -> None:
     """Reckon what a wrong price did."""
     rerating.reckon(Rerating.objects.select_related("wrong", "right").get(pk=rerating_id))
+def forget_transcripts() -> None:
+    """Delete the words of requests whose time is over."""
+    forgotten = transcripts.forget_expired()
+    if forgotten:
+        log.info("transcripts_forgotten", count=forgotten)
 
 
 @shared_task

@@ -8,6 +8,7 @@ from billing import (
     report_views,
     request_views,
     resale_views,
+    transcript_views,
     usage_views,
     views,
 )
@@ -39,6 +40,9 @@ urlpatterns = [
     path("o/<slug:slug>/requests/export.csv", request_views.request_file, name="request-file"),
     path("o/<slug:slug>/requests/views/create/", request_views.view_create, name="view-create"),
     path("o/<slug:slug>/requests/views/<uuid:view_id>/delete/", request_views.view_delete, name="view-delete"),
+    path("o/<slug:slug>/requests/words/", transcript_views.transcript_settings, name="transcript-settings"),
+    path("o/<slug:slug>/requests/words/delete/", transcript_views.transcripts_delete, name="transcripts-delete"),
+    path("o/<slug:slug>/requests/<uuid:request_id>/words/", transcript_views.transcript, name="transcript"),
     path("o/<slug:slug>/requests/<uuid:request_id>/", views.request_detail, name="request-detail"),
     path("o/<slug:slug>/usage/", usage_views.usage, name="usage"),
     path("o/<slug:slug>/usage/days.csv", usage_views.usage_file, name="usage-file"),

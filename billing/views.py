@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts.access import MemberRequest, can, organization_for, origin_of
 from accounts.models import Organization, Role
-from billing import budgets, money, rates, receipts, usage
+from billing import budgets, money, rates, receipts, transcripts, usage
 from billing.forms import BudgetsForm
 from billing.models import Budget, UsageRecord
 from billing.templatetags.money import credits_short
@@ -60,6 +60,7 @@ def request_detail(request: MemberRequest, slug: str, request_id: UUID) -> HttpR
         raise Http404("no such request")
     if not has_looked(request.session, organization):
         request.session[LOOKED_AT] = [*request.session.get(LOOKED_AT, []), organization.pk]
+    may_read = can(request.membership, "requests.read")
     try:
         rate = rates.rate_of(record.price_version)
     except rates.NoSuchPrice:
@@ -72,6 +73,8 @@ def request_detail(request: MemberRequest, slug: str, request_id: UUID) -> HttpR
         "receipt": receipts.receipt_of(record, rate) if rate else None,
         "how_it_ended": ENDINGS.get(record.outcome, record.outcome),
         "shows_upstream_cost": request.user.is_staff,
+        "may_read": may_read,
+        "has_words": may_read and transcripts.has(record),
     }
     return render(request, "billing/request_detail.html", context)
 

@@ -203,6 +203,11 @@ CELERY_BEAT_SCHEDULE = {
     "price_lists": {"task": "billing.tasks.keep_price_lists", "schedule": 60.0, "options": {"expires": 60}},
     "resell": {"task": "billing.tasks.resell", "schedule": 3600.0, "options": {"expires": 1800}},
     "compare_costs": {"task": "proxy.tasks.compare_costs", "schedule": 6 * 3600.0, "options": {"expires": 3600}},
+    "forget_transcripts": {
+        "task": "billing.tasks.forget_transcripts",
+        "schedule": 3600.0,
+        "options": {"expires": 1800},
+    },
     "prove_books": {"task": "proxy.tasks.prove_books", "schedule": 3600.0, "options": {"expires": 1800}},
     "forget_upstream_objects": {"task": "proxy.tasks.forget_upstream_objects", "schedule": 86_400.0},
     "tidy_realtime": {"task": "proxy.tasks.tidy_realtime", "schedule": 300.0, "options": {"expires": 300}},

@@ -12,7 +12,7 @@ from django.db import DatabaseError, close_old_connections
 
 from accounts import key_format, keys
 from accounts.models import ApiKey, Organization
-from billing import ledger, price_lists
+from billing import ledger, price_lists, transcripts
 from gallery import keeping
 from proxy import own_models, passes, upstream_keys
 from proxy.gateway.errors import Unavailable
@@ -151,7 +151,7 @@ def _read(digest: str) -> Key | None:
     """The key with this digest as a snapshot. Runs in a thread."""
     close_old_connections()
     try:
-        row = ApiKey.objects.select_related("organization").filter(digest=digest).first()
+        row = ApiKey.objects.select_related("organization__transcript_settings").filter(digest=digest).first()
         return None if row is None else snapshot_of(row)
     finally:
         close_old_connections()
@@ -192,6 +192,12 @@ def snapshot_of_organization(organization: Organization, *, key_id: int) -> Key:
         fallback_model=organization.fallback_model,
         price_list=price_lists.slug_of(organization),
         image_visibility=_image_visibility(organization),
+        is_active=row.organization.status == Organization.Status.ACTIVE,
+        aliases=own_models.aliases_of(row.organization),
+        fallback_model=row.organization.fallback_model,
+        image_visibility=_image_visibility(row.organization),
+        transcript_days=transcripts.days_of(row.organization),
+        upstream_keys=upstream_keys.secrets_of(row.organization) if settings.IS_SELF_HOSTED else {},
     )
 
 

@@ -15,7 +15,7 @@ from django.db import DatabaseError
 from redis.exceptions import RedisError
 
 from billing.teller import Teller
-from proxy import catalog, gallery_store, keyring, live, realtime_sessions, upstream_objects
+from proxy import catalog, gallery_store, keyring, live, realtime_sessions, transcript_store, upstream_objects
 from proxy.client_secrets import Secrets
 from proxy.gateway import tokens
 from proxy.gateway.activity import ACTIVITY
@@ -35,6 +35,7 @@ from proxy.gateway.realtime.upstream import AiohttpSockets
 from proxy.gateway.relay import Relay
 from proxy.gateway.routing import Router
 from proxy.gateway.snapshots import Catalog
+from proxy.gateway.transcripts import Transcripts
 from proxy.gateway.upstream import AiohttpClient
 from proxy.in_thread import in_thread
 from proxy.listener import BLOCKS, CATALOG, KEYS, Listener
@@ -93,6 +94,7 @@ class Runtime:
         self.sockets = AiohttpSockets(max_frame_bytes=settings.REALTIME_MAX_FRAME_BYTES)
         self._watchers = live.Watchers(redis)
         objects = upstream_objects.Objects()
+        self.transcripts = Transcripts(transcript_store.TranscriptStore())
         relay = Relay(
             attempts=attempts,
             cashier=cashier,
@@ -101,6 +103,7 @@ class Runtime:
             objects=objects,
             sells_credit=not settings.IS_SELF_HOSTED,
             images=gallery_store.GalleryStore(),
+            transcripts=self.transcripts,
         )
         await self._reload_catalog()
         self.listener = Listener(settings.DATABASE_URL, on_change=self._on_change, on_state=self._on_state)
@@ -112,6 +115,7 @@ class Runtime:
             loop.create_task(self._record_pulse()),
             loop.create_task(self._tell_pages()),
             loop.create_task(self._obey()),
+            loop.create_task(self.transcripts.run()),
         ]
         self.gateway = Gateway(
             keyring=self.keyring,
@@ -178,6 +182,8 @@ class Runtime:
         for task in self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        if self.gateway is not None:
+            await self.transcripts.close()
         await self.listener.close()
         await self.teller.close()
         await self.limiter.close()

@@ -12,8 +12,9 @@ from django.utils import timezone
 
 from accounts import api_sessions, events, invitations, keys, organizations, webhooks
 from accounts.models import ApiKey, ApiSession, Delivery, Invitation, Membership, Organization, Role, User, Webhook
-from billing import ledger, purchases, reselling, saved_views, settlement, subscriptions
+from billing import ledger, purchases, reselling, saved_views, settlement, subscriptions, transcripts
 from billing.models import BillingProfile, Order, Pack, Plan, Resale, SavedView, Subscription, UsageRecord
+from billing.transcripts import Taken
 from billing.usage import first_id_at
 from gallery.models import Image
 from gallery.tests import kit as gallery_kit
@@ -125,6 +126,11 @@ def view_of(user: User, organization: Organization, query: str = "model=a", name
     """A saved view of the request log."""
     membership = Membership.objects.get(user=user, organization=organization)
     return saved_views.save(membership=membership, name=name, query=query)
+
+
+def words_of(record: UsageRecord, request: str = '{"model":"m"}', answer: str = "Hi!", days: int = 30) -> None:
+    """The kept words of a request."""
+    transcripts.keep([Taken(record.request_id, record.organization_id, days, request, answer)])
 
 
 def image(organization: Organization, **fields: Any) -> Image:

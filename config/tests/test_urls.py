@@ -233,6 +233,12 @@ TABLE = [
     Row("billing:view-delete", _made(MEMBERS, 404) | {"owner": 200}),
     Row("billing:view-delete", _made(MEMBERS, 404) | {"owner": 302}, "post"),
     Row("billing:request-detail", MEMBERS),
+    Row("billing:transcript", KEY_MAKERS),
+    Row("billing:transcript-settings", KEY_MAKERS),
+    Row("billing:transcript-settings", _made(ADMINS, 302), "post", {"is_on": "on", "retention_days": "7"}),
+    Row("billing:transcript-settings", _made(ADMINS, 422), "post", {"retention_days": "0"}),
+    Row("billing:transcripts-delete", ADMINS),
+    Row("billing:transcripts-delete", _made(ADMINS, 302), "post"),
 ]
 
 
@@ -301,6 +307,10 @@ def _address(name: str, cast: Cast) -> str:
         return reverse(name, args=[slug]) + "?who=bob"
     if name == "billing:view-delete":
         return reverse(name, args=[slug, pages_kit.view_of(cast.users["owner"], cast.organization).public_id])
+    if name == "billing:transcript":
+        record = pages_kit.request_of(pages_kit.key_of(cast.organization))
+        pages_kit.words_of(record)
+        return reverse(name, args=[slug, record.request_id])
     if name == "billing:request-detail":
         return reverse(name, args=[slug, pages_kit.request_of(pages_kit.key_of(cast.organization)).request_id])
     if name in {"status:confirm", "status:unsubscribe"}:

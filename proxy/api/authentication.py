@@ -197,4 +197,4 @@ def _find(secret: str) -> ApiKey | None:
     if len(secret) > keys.MAX_CREDENTIAL or not secret.isascii() or not key_format.is_well_formed(secret):
         return None
     digest = key_format.digest_of(secret, settings.API_KEY_PEPPER)
-    return ApiKey.objects.live().select_related("organization").filter(digest=digest).first()
+    return ApiKey.objects.live().select_related("organization__transcript_settings").filter(digest=digest).first()

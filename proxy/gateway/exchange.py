@@ -35,7 +35,8 @@ class Exchange:
 
     `provider` is the only one that can serve it; empty: any. `api_version` is what the client asked of it. `max_nanos`
     and `run_max_nanos` are the client's own ceilings for this request and for its run. `own_key` is the upstream key
-    that came with it. `visibility` is that of its images in the gallery; empty: they are not kept.
+    that came with it. `visibility` is that of its images in the gallery; empty: they are not kept. `answer` is
+    what the client got, where transcripts are kept.
     """
 
     request_id: UUID
@@ -62,6 +63,7 @@ class Exchange:
     upstream_request_id: str = ""
     attempts: list[dict[str, Any]] = field(default_factory=list)
     is_captured: bool = False
+    answer: bytes = field(default=b"", repr=False)
 
     def saw_first_byte(self) -> None:
         if self.first_byte_at is None:

@@ -30,6 +30,7 @@ from proxy.gateway.pulse import PULSE
 from proxy.gateway.sinks import MAX_REPLAY_BYTES, Sink
 from proxy.gateway.streams import StreamPump, outcome_of
 from proxy.gateway.tokens import count
+from proxy.gateway.transcripts import Transcripts
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +50,7 @@ class Relay:
         objects: Objects,
         sells_credit: bool = True,
         images: ImageStore | None = None,
+        transcripts: Transcripts | None = None,
     ) -> None:
         self._attempts = attempts
         self._cashier = cashier
@@ -57,6 +59,7 @@ class Relay:
         self._deadlines = deadlines
         self._sells_credit = sells_credit
         self._gallery = Gallery(images)
+        self._transcripts = transcripts or Transcripts(None)
 
     async def run(self, exchange: Exchange, sink: Sink, headers: list[tuple[str, str]]) -> None:
         """Answer `exchange` into `sink`. Raises `GatewayError` when nothing was sent yet; then nothing is charged."""
@@ -77,6 +80,8 @@ class Relay:
                 self._attempts.close(opened)
             if not exchange.is_captured:
                 await self._interrupted(exchange, NOTHING)
+            if exchange.key.transcript_days:
+                self._transcripts.add(exchange)
 
     async def settle(self, exchange: Exchange, capture: Capture) -> Settled:
         """Commit the charge; returns the account's balance after it. Shielded: a cancelled caller loses nothing.
@@ -134,6 +139,8 @@ class Relay:
         ]
         if exchange.idempotency_key and len(body) <= MAX_REPLAY_BYTES:
             capture = replace(capture, response=StoredResponse(200, list(headers), body))
+        if exchange.key.transcript_days:
+            exchange.answer = body
         settled = await self.settle(exchange, capture)
         await self._keep(exchange, _text(parsed.get("id")), parsed.get("store"))
         await self._gallery.keep(batch, capture.cost)
@@ -155,7 +162,7 @@ class Relay:
             ("x-accel-buffering", "no"),
             ("x-upstream", exchange.attempts[-1]["deployment"]),
         ]
-        if exchange.idempotency_key:
+        if exchange.idempotency_key or exchange.key.transcript_days:
             sink.record(MAX_REPLAY_BYTES)
         try:
             await sink.start(200, headers)
@@ -163,9 +170,12 @@ class Relay:
         except BaseException:
             await self._interrupted(exchange, pump.measured())
             raise
+        finally:
+            if exchange.key.transcript_days:
+                exchange.answer = sink.recorded
         capture = capture_of(exchange, pump.ending(error), pump.measured())
         last = meter.last(error)
-        if error is None and last is not None:
+        if exchange.idempotency_key and error is None and last is not None:
             capture = replace(capture, response=sink.stored(headers, last))
         settled = await self.settle(exchange, capture)
         await self._keep(exchange, meter.object_id, None)

@@ -40,6 +40,11 @@ class Sink:
             return None
         return StoredResponse(200, list(headers), bytes(self._recorded) + last)
 
+    @property
+    def recorded(self) -> bytes:
+        """What was written so far; nothing if it was not recorded or grew past the limit."""
+        return bytes(self._recorded or b"")
+
     async def start(self, status: int, headers: list[tuple[str, str]]) -> None:
         self.watch()
         await self._response.start(status, headers)

@@ -32,6 +32,7 @@ class Key:
     fallback_model: str = ""
     price_list: str = ""  # whose prices count; empty: the standard ones
     image_visibility: str = ""  # of its images in the gallery; empty: they are not kept
+    transcript_days: int = 0  # for which requests and answers are kept in words; 0: they are not
     upstream_keys: Mapping[str, str] = field(default_factory=dict, repr=False)  # its own, by provider
     end_user: str = ""  # whom a pass of the playground was made for
 

@@ -22,6 +22,7 @@ from proxy.gateway.realtime.secrets import Bound, Wanted
 from proxy.gateway.relay import Relay
 from proxy.gateway.routing import Router
 from proxy.gateway.snapshots import Catalog, Deployment, Key, Route
+from proxy.gateway.transcripts import Transcripts
 from proxy.gateway.upstream import Disconnected, TimedOut, UpstreamError
 
 SECRET = "sk-tup-test"
@@ -256,6 +257,7 @@ class Kit:
         deadlines: Deadlines | None = None,
         passthrough_paths: tuple[str, ...] = (),
         images: ImageStore | None = None,
+        transcripts: Transcripts | None = None,
         **options: Any,
     ) -> None:
         deadlines = deadlines or Deadlines()
@@ -278,6 +280,7 @@ class Kit:
                 deadlines=deadlines,
                 objects=self.objects,
                 images=images,
+                transcripts=transcripts,
             ),
             client_secrets=TestSecrets(),
             keeper=Keeper(objects=self.objects, client=self.client, timeout_s=deadlines.first_byte_s),
