@@ -221,9 +221,9 @@ def test_a_token_that_is_refused_is_renewed_once(anonymous: Pixie, signing_in: S
     signing_in.on("GET", "/v1/auth/me", me)
     signing_in.on("POST", "/v1/auth/refresh", pair(2))
     assert anonymous("auth", "status").code == 0
-    signing_in.on("GET", "/v1/auth/me", refused(401, "invalid_api_key"))
+    signing_in.on("GET", "/v1/auth/api-keys", refused(401, "invalid_api_key"))
     signing_in.on("POST", "/v1/auth/refresh", pair(3))
-    assert anonymous("auth", "status").code == 3
+    assert anonymous("keys", "list").code == 3
     assert len(signing_in.calls("/v1/auth/refresh")) == 2
 
 
@@ -250,6 +250,19 @@ def test_a_session_that_has_ended(anonymous: Pixie, signing_in: Server) -> None:
     assert (done.code, "Your sign-in has ended" in done.err) == (3, True)
     assert anonymous("credits").code == 3
     assert len(signing_in.calls("/v1/auth/refresh")) == 1
+
+
+def test_the_key_outlives_the_session(anonymous: Pixie, signing_in: Server) -> None:
+    anonymous("auth", "login")
+    signing_in.on("GET", "/v1/auth/me", refused(401, "invalid_api_key"))
+    signing_in.on("POST", "/v1/auth/refresh", refused(401, "refresh_token_reused"))
+    signing_in.on("GET", "/v1/key", {"organization": "penny", "name": "pixie on x", "key": "sk-tup-m…mmmm"})
+    done = anonymous("auth", "status")
+    assert done.code == 0
+    assert "The sign-in has ended; the key that it made still works." in done.err
+    done = anonymous("keys", "list")
+    assert (done.code, "a key is not enough" in done.err) == (3, True)
+    assert anonymous("credits").code == 0
 
 
 # ---------------------------------------------------------------- which credential, for whom

@@ -1,77 +1,24 @@
 """The installed `pixie` against the running product: pictures, chats, receipts, buying in a browser, the operator."""
 
 import json
-import os
 import re
-import secrets
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from config.tests import books
+from config.tests.pixie_kit import ADMIN_TOKEN, CREDIT, Pixie, browser_page, open_shop
 from config.tests.processes import HOST, Installation, Service
 
 pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("pixie")]
 
-BINARY = Path(sys.executable).parent / "pixie"
-CREDIT = 10_000_000  # nano-dollars
-ADMIN_TOKEN = secrets.token_urlsafe(24)
-RATES = {"input": "5", "cached_input": "1.25", "image_input": "10", "image_output": "40"}
-
-
-@dataclass
-class Pixie:
-    """The program as installed, with a home of its own."""
-
-    home: Path
-    url: str
-    key: str = ""
-    more: dict[str, str] = field(default_factory=dict)
-
-    def start(self, *arguments: str, **pipes: Any) -> subprocess.Popen[str]:
-        env = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.home),
-            "PIXIE_API_URL": self.url,
-            "PIXIE_CONFIG_DIR": str(self.home / "config"),
-            "PIXIE_CREDENTIALS": "file",
-            "PIXIE_NO_BROWSER": "1",
-            **({"PIXIE_API_KEY": self.key} if self.key else {}),
-            **self.more,
-        }
-        return subprocess.Popen(
-            [str(BINARY), *arguments], env=env, cwd=self.home, text=True, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **pipes,
-        )  # fmt: skip
-
-    def __call__(self, *arguments: str, stdin: str = "", code: int = 0) -> str:
-        """What it says on stdout; it must end with `code`."""
-        running = self.start(*arguments)
-        out, err = running.communicate(stdin, timeout=90)
-        assert running.returncode == code, f"{out}\n{err}"
-        return out if code == 0 else err
-
-    def json(self, *arguments: str) -> Any:
-        return json.loads(self(*arguments, "--json"))
-
 
 @pytest.fixture(scope="module")
 def shop(installation: Installation) -> tuple[Service, Service]:
-    """A web worker with a chat and an image model of the simulated provider, and a simulated Stripe."""
-    key = secrets.token_urlsafe(16)
-    provider = installation.provider(key)
-    options = {"base_url": f"{provider.url}/v1", "kind": "sandbox", "api_key": key}
-    prices = {"input": 200, "cached_input": 50, "output": 800}
-    installation.clerk.model(name="pixie-chat", upstream_name="gpt-4o-mini", prices=prices, **options)
-    installation.clerk.model(name="pixie-image", upstream_name="gpt-image-1", rates=RATES, **options)
-    return installation.shop(DEBUG="1", ADMIN_TOKEN=ADMIN_TOKEN)
+    return open_shop(installation, "pixie")
 
 
 @pytest.fixture
@@ -87,20 +34,8 @@ def pixie(shop: tuple[Service, Service], customer: dict[str, Any], tmp_path: Pat
 
 @pytest.fixture
 def page(shop: tuple[Service, Service]) -> Iterator[Page]:
-    found = next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
-    )
-    if not found:
-        if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail("REQUIRE_BROWSER=1 and no Chromium on PATH")
-        pytest.skip("no Chromium on PATH")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        context = browser.new_context(base_url=shop[0].url)
-        context.set_default_timeout(15_000)
-        yield context.new_page()
-        context.close()
-        browser.close()
+    with browser_page(shop[0].url) as made:
+        yield made
 
 
 def test_a_key_is_kept_and_sees_the_server(pixie: Pixie, customer: dict[str, Any]) -> None:
@@ -192,6 +127,7 @@ def test_what_goes_wrong_has_its_exit_code(pixie: Pixie, site: Installation, sho
 
 def test_the_operator_gives_and_takes_credit(pixie: Pixie, customer: dict[str, Any], site: Installation) -> None:
     adjust = ("admin", "adjust", customer["slug"])
+    pixie.more["PIXIE_ADMIN_TOKEN"] = "guessed"
     pixie(*adjust, "5", "--reason", "sorry", code=3)
     pixie.more["PIXIE_ADMIN_TOKEN"] = ADMIN_TOKEN
     assert pixie(*adjust, "5.5", "--reason", "sorry", "-q") == "1005.5000\n"

@@ -55,7 +55,10 @@ class Access:
             return {"X-Admin-Token": token}
         secret = self._secret(who)
         if not secret and who not in {Who.NOBODY, Who.MAYBE}:
-            raise SignedOut("You are not signed in here.")
+            is_key_kept = who is Who.PERSON and self.secrets.api_key
+            raise SignedOut(
+                "This needs a sign-in: a key is not enough." if is_key_kept else "You are not signed in here."
+            )
         return {"Authorization": f"Bearer {secret}"} if secret else {}
 
     def renew(self, headers: dict[str, str]) -> bool:
@@ -71,8 +74,10 @@ class Access:
         explicit = os.environ.get("PIXIE_API_KEY", "").strip()
         if who is Who.OPERATOR and explicit:  # a key of staff's
             return explicit
-        if who in {Who.PERSON, Who.OPERATOR}:  # for which ordinary keys do not do
-            return self._token() or explicit or self.secrets.api_key or _key_of_environment()
+        if who is Who.PERSON:
+            return self._token() or explicit
+        if who is Who.OPERATOR:
+            return self._token() or self.secrets.api_key or _key_of_environment()
         return explicit or self.secrets.api_key or self._token() or _key_of_environment()
 
     def _token(self) -> str:

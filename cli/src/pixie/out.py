@@ -58,7 +58,8 @@ class Output:
         self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = ()
     ) -> None:
         """A table; `right` are the columns of numbers."""
-        table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None)
+        table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None,
+                      padding=(0, 2, 0, 0))  # fmt: skip
         for number, name in enumerate(columns):
             table.add_column(name, justify="right" if number in right else "left", overflow="fold")
         for row in rows:

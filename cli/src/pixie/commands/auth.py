@@ -255,16 +255,24 @@ def _who(session: Session) -> dict[str, Any]:
     """The person, or the key where no person is signed in."""
     secrets = session.access.secrets
     if secrets.access_token and session.access.source.startswith("profile"):
-        me = session.client.get("/v1/auth/me", who=Who.PERSON)
-        organization = me.get("organization") or {}
-        return {
-            "email": me.get("email"),
-            "organization": organization.get("slug"),
-            "role": organization.get("role"),
-            "can_call_models": bool(secrets.api_key),
-        }
+        try:
+            return _person(session.client.get("/v1/auth/me", who=Who.PERSON), secrets)
+        except SignedOut:
+            if not secrets.api_key:
+                raise
+            session.out.note("The sign-in has ended; the key that it made still works.", "yellow")
     told = session.client.get("/v1/key")
     return {"organization": told.get("organization"), "key": told.get("key"), "key_name": told.get("name")}
+
+
+def _person(me: dict[str, Any], secrets: Secrets) -> dict[str, Any]:
+    organization = me.get("organization") or {}
+    return {
+        "email": me.get("email"),
+        "organization": organization.get("slug"),
+        "role": organization.get("role"),
+        "can_call_models": bool(secrets.api_key),
+    }
 
 
 def _end(session: Session, secrets: Secrets) -> None:
