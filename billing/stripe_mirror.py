@@ -1,4 +1,4 @@
-"""Stripe's objects as signed events showed them, for staff to look at (docs/adr/0004)."""
+"""Stripe's objects as signed events showed them, for staff to look at (docs/adr/0005)."""
 
 from datetime import datetime
 from typing import Any

@@ -95,6 +95,9 @@ def resell() -> None:
 def rerate(rerating_id: int) -> None:
     """Reckon what a wrong price did."""
     rerating.reckon(Rerating.objects.select_related("wrong", "right").get(pk=rerating_id))
+
+
+@shared_task
 def forget_transcripts() -> None:
     """Delete the words of requests whose time is over."""
     forgotten = transcripts.forget_expired()

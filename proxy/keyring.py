@@ -171,6 +171,7 @@ def snapshot_of(row: ApiKey) -> Key:
         max_concurrent=row.max_concurrent or 0,
         expires_at=row.expires_at.timestamp() if row.expires_at else None,
         revoked_at=row.revoked_at.timestamp() if row.revoked_at else None,
+        transcript_days=transcripts.days_of(organization),
         upstream_keys=upstream_keys.secrets_of(organization) if settings.IS_SELF_HOSTED else {},
     )
 
@@ -192,12 +193,6 @@ def snapshot_of_organization(organization: Organization, *, key_id: int) -> Key:
         fallback_model=organization.fallback_model,
         price_list=price_lists.slug_of(organization),
         image_visibility=_image_visibility(organization),
-        is_active=row.organization.status == Organization.Status.ACTIVE,
-        aliases=own_models.aliases_of(row.organization),
-        fallback_model=row.organization.fallback_model,
-        image_visibility=_image_visibility(row.organization),
-        transcript_days=transcripts.days_of(row.organization),
-        upstream_keys=upstream_keys.secrets_of(row.organization) if settings.IS_SELF_HOSTED else {},
     )
 
 
