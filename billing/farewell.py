@@ -13,4 +13,4 @@ from billing.models import BillingProfile
 def forget(*, organization: Organization, **_: Any) -> None:
     organization.end_user_blocks.all().delete()
     organization.end_user_defaults.all().delete()
-    BillingProfile.objects.filter(organization=organization).update(low_balance_nanos=None)
+    BillingProfile.objects.filter(organization=organization).update(low_balance_nanos=None, top_up_pack=None)

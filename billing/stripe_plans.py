@@ -5,6 +5,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from accounts.models import Organization
 from billing import purchases, stripe_api, subscriptions
 from billing.models import Order, Subscription
 from billing.purchases import Payment, PaymentMismatch
@@ -97,6 +98,19 @@ def link_payment(found: dict[str, Any]) -> Order | None:
     if order is not None and isinstance(payment_intent_id, str):
         purchases.note_payment(order, payment_intent_id)
     return order
+
+
+def end_those_of_closed_organizations() -> int:
+    """Let the plans of organizations that are being deleted end with their month; how many. May run twice.
+
+    Raises `StripeUnavailable`.
+    """
+    rows = Subscription.objects.filter(status__in=Subscription.LIVE, cancel_at_period_end=False)
+    ending = rows.filter(stripe_id__isnull=False).exclude(organization__status=Organization.Status.ACTIVE)
+    for ours in ending:
+        stripe_api.set_cancel_at_period_end(ours, is_to_end=True)
+        pull(ours)
+    return len(ending)
 
 
 def pull(ours: Subscription) -> None:

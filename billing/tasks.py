@@ -16,6 +16,7 @@ from billing import (
     settlement,
     stripe_api,
     stripe_events,
+    stripe_plans,
     transcripts,
 )
 from billing import top_up as top_ups
@@ -58,6 +59,7 @@ def sweep_payments() -> None:
     if stripe_api.is_on():
         try:
             log.info("payments_swept", objects=stripe_events.sweep())
+            stripe_plans.end_those_of_closed_organizations()
         except stripe_api.StripeUnavailable:
             log.warning("payments_not_swept")
 

@@ -100,7 +100,8 @@ def _due(profile: BillingProfile) -> Order | None:
         rule = BillingProfile.objects.select_for_update(of=("self",)).select_related("organization", "top_up_pack")
         found = rule.get(pk=profile.pk)
         organization, pack = found.organization, found.top_up_pack
-        if pack is None or not pack.is_active:
+        is_active = organization.status == Organization.Status.ACTIVE
+        if pack is None or not pack.is_active or not is_active:
             return None
         running = organization.orders.filter(is_automatic=True, status=Order.Status.OPEN).first()
         if running is not None and running.created_at > timezone.now() - RETRIED:

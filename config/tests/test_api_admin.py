@@ -7,8 +7,8 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from accounts import keys, organizations
-from accounts.models import ApiKey, AuditEntry, Organization
+from accounts import api_sessions, keys, organizations
+from accounts.models import ApiKey, AuditEntry, Membership, Organization
 from billing import ledger, settlement
 from billing.models import Account
 from billing.money import NANOS_PER_CREDIT
@@ -201,3 +201,18 @@ def test_staff_are_named_in_the_audit_log() -> None:
     entry = AuditEntry.objects.get(action="end_user.block")
     assert entry.actor == made.key.created_by
     assert entry.via == f"key {made.key.masked}"
+
+
+def test_staff_come_in_with_an_access_token_and_a_second_factor(settings: Any) -> None:
+    organization = organizations.create(name="o")
+    staff, other = pages_kit.person("staff", is_staff=True), pages_kit.person("ada")
+    for user in (staff, other):
+        Membership.objects.create(organization=organization, user=user, role="owner")
+    tokens = [
+        api_sessions.begin(user=user, organization=organization, way="password").access for user in (staff, other)
+    ]
+    settings.STAFF_NEEDS_MFA = False
+    assert call("users", authorization=f"Bearer {tokens[0]}").status_code == 200
+    assert_error(call("users", authorization=f"Bearer {tokens[1]}"), 403, "staff_only")
+    settings.STAFF_NEEDS_MFA = True
+    assert_error(call("users", authorization=f"Bearer {tokens[0]}"), 403, "mfa_required")

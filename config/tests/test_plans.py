@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from accounts.models import Event, Organization, Role
 from accounts.tests.factories import MembershipFactory, OrganizationFactory
-from billing import ledger, purchases, stripe_api, stripe_events, stripe_proof, subscriptions
+from billing import ledger, purchases, stripe_api, stripe_events, stripe_plans, stripe_proof, subscriptions
 from billing.models import Lot, Order, Plan, StripeEvent, Subscription
 from billing.money import NANOS_PER_CREDIT
 from billing.tests.proofs_kit import drift
@@ -239,3 +239,16 @@ def test_an_order_is_of_a_pack_or_of_a_plan(organization: Organization, stripe: 
     deliver_all(stripe)
     assert purchases.order_of_invoice(Subscription.objects.get(), str(Order.objects.get().invoice_id))
     assert Order.objects.count() == 1
+
+
+def test_the_plan_of_an_organization_that_is_being_deleted_ends_with_its_month(
+    organization: Organization, stripe: Stripe
+) -> None:
+    ours, theirs = begun(organization, stripe)
+    deliver_all(stripe)
+    assert stripe_plans.end_those_of_closed_organizations() == 0
+    Organization.objects.filter(pk=organization.pk).update(status=Organization.Status.CLOSING)
+    assert [stripe_plans.end_those_of_closed_organizations() for _ in range(2)] == [1, 0]
+    ours.refresh_from_db()
+    assert ours.cancel_at_period_end
+    assert stripe.bank.get(theirs["id"], "subscription")["cancel_at_period_end"]

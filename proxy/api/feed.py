@@ -2,25 +2,26 @@
 
 from typing import Any
 
-from rest_framework.decorators import api_view
+from rest_framework.decorators import api_view, permission_classes
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts import events, tenancy
 from accounts.models import Event, Organization
-from proxy.api.authentication import Caller
+from proxy.api.authentication import Caller, Member, may
 from proxy.gateway.errors import InvalidRequest
 
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1_000
 
 
 @api_view(["GET"])
+@permission_classes([may("webhooks.manage")])
 def feed(request: Request) -> Response:
     """The organization's events after the cursor `after`, the oldest first; `next` is the cursor to ask with again.
 
     An event that appears later is always after one that was given: a reader that goes on from `next` misses none.
     """
-    caller: Caller = request.user
+    caller: Caller | Member = request.user
     query = request.query_params
     limit = _limit(query.get("limit", ""))
     try:

@@ -11,7 +11,7 @@ from rest_framework.decorators import authentication_classes, permission_classes
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from accounts import audit
+from accounts import audit, second_factor
 from accounts.access import origin_of
 from accounts.models import ApiKey, Organization, User
 from accounts.scopes import ADMIN
@@ -47,6 +47,8 @@ class OperatorAuthentication(BaseAuthentication):
             return _by_key(request, caller.row, caller.key), None
         if not caller.actor.is_staff:
             raise Forbidden("Only staff may do that.", code="staff_only")
+        if second_factor.is_missing(caller.actor):
+            raise Forbidden("Staff need a second factor here: set one up under /account/.", code="mfa_required")
         return Operator(caller.actor, "access token"), None
 
     def authenticate_header(self, request: Request) -> str:
