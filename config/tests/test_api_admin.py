@@ -207,7 +207,7 @@ def test_staff_come_in_with_an_access_token_and_a_second_factor(settings: Any) -
     organization = organizations.create(name="o")
     staff, other = pages_kit.person("staff", is_staff=True), pages_kit.person("ada")
     for user in (staff, other):
-        Membership.objects.create(organization=organization, user=user, role="owner")
+        Membership.objects.create(organization=organization, user=user, role="admin")
     tokens = [
         api_sessions.begin(user=user, organization=organization, way="password").access for user in (staff, other)
     ]
