@@ -13,9 +13,6 @@ from config.tests.pixie_kit import ADMIN_TOKEN, CREDIT, Pixie, browser_page, ope
 from config.tests.processes import Installation, Service
 from config.tests.test_journey_browser import sign_up
 
-for module in ("device", "usage", "admin_users"):
-    pytest.importorskip(f"proxy.api.{module}", reason="this build lacks a part of the API")
-
 pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("pixie")]
 
 
