@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from proxy.api import errors as api_errors
+from proxy.api import signing_in
 from proxy.gateway import errors, own
 from proxy.gateway.errors import GatewayError
 from proxy.gateway.owned import ObjectNotFound
@@ -16,21 +17,32 @@ from proxy.gateway.realtime.session import EndedByStaff, SessionOver
 # Codes that are given where an error is raised, and the class that then says status and type.
 GIVEN: Mapping[str, type[GatewayError]] = {
     "account_frozen": errors.Forbidden,
+    "api_key_required": errors.Forbidden,
     "beta_api_shape_disabled": errors.InvalidRequest,
+    "email_not_verified": errors.Forbidden,
     "endpoint_not_allowed": errors.Forbidden,
     "idempotency_result_lost": errors.IdempotencyConflict,
     "insufficient_credit": errors.InvalidRequest,
+    "invalid_credentials": signing_in.SignInRefused,
     "invalid_multipart": errors.InvalidRequest,
+    "invalid_refresh_token": signing_in.SignInRefused,
     "invalid_type": errors.InvalidRequest,
+    "mfa_invalid": signing_in.SignInRefused,
+    "mfa_required": signing_in.SignInRefused,
     "missing_required_parameter": errors.InvalidRequest,
     "model_not_priced": errors.InvalidRequest,
+    "not_a_member": errors.Forbidden,
     "organization_inactive": errors.Forbidden,
     "payments_off": errors.InvalidRequest,
     "previous_response_not_found": errors.InvalidRequest,
+    "refresh_token_reused": signing_in.SignInRefused,
     "reservation_cancelled": api_errors.Conflict,
     "reservation_committed": api_errors.Conflict,
     "reservation_expired": api_errors.Conflict,
     "reservation_not_found": api_errors.NotFound,
+    "role": errors.Forbidden,
+    "staff_only": errors.Forbidden,
+    "too_many_keys": api_errors.Conflict,
     "unsupported_content_encoding": errors.InvalidRequest,
     "unsupported_model": errors.InvalidRequest,
     "unsupported_parameter": errors.InvalidRequest,
@@ -39,7 +51,14 @@ GIVEN: Mapping[str, type[GatewayError]] = {
     "upstream_key_required": own.UpstreamKeyRequired,
 }
 # Defined elsewhere than in `errors`.
-ELSEWHERE = (ObjectNotFound, SessionOver, EndedByStaff, api_errors.NotFound, api_errors.Conflict)
+ELSEWHERE = (
+    ObjectNotFound,
+    SessionOver,
+    EndedByStaff,
+    api_errors.NotFound,
+    api_errors.Conflict,
+    signing_in.TooManyAttempts,
+)
 # Statuses that an instance, not its class, decides.
 _STATUS_OF = {"upstream_key_rejected": 400, "upstream_cut": 502}
 
@@ -83,6 +102,20 @@ ADVICE: Mapping[str, Advice] = {
     ),
     "permission_denied": Advice("The key may not do this.", "Use a key with other scopes or limits."),
     "model_not_allowed": Advice("The key is limited to other models.", "Use another key, or change its limits."),
+    "api_key_required": Advice("This is for keys, not for people.", "Call it with an API key."),
+    "email_not_verified": Advice("The address of the account is not confirmed.", "Follow the link that was mailed."),
+    "invalid_credentials": Advice("Email address or password is wrong.", "Correct it, or reset the password."),
+    "invalid_refresh_token": Advice("The refresh token is unknown or its session is over.", "Sign in again."),
+    "refresh_token_reused": Advice(
+        "A refresh token came a second time, so its session was ended.", "Sign in again; keep only the newest token."
+    ),
+    "mfa_required": Advice("The account has, or needs, a second factor.", "Send `code`; staff set one up first."),
+    "mfa_invalid": Advice("The code is wrong or was used.", "Send the next code of your app."),
+    "not_a_member": Advice("The person does not belong to this organization.", "Name one of your own."),
+    "role": Advice("Your role in the organization does not allow this.", "Ask an owner or admin."),
+    "staff_only": Advice("Only the operator's staff may do this.", "Use the operator's token or a staff key."),
+    "too_many_attempts": Advice("Too many sign-ins were tried.", "Wait as `retry-after` says."),
+    "too_many_keys": Advice("This name has as many keys as it may.", "Revoke one first."),
     "scope_missing": Advice("The key lacks the scope of this endpoint.", "Create a key that has it."),
     "endpoint_not_allowed": Advice("The key is limited to other endpoints.", "Use another key."),
     "ip_not_allowed": Advice("The key is limited to other networks.", "Call from an allowed address."),
