@@ -11,7 +11,7 @@ from rest_framework.decorators import authentication_classes, permission_classes
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from accounts import audit
+from accounts import audit, second_factor
 from accounts.access import origin_of
 from accounts.models import ApiKey, Organization, User
 from accounts.scopes import ADMIN
@@ -47,6 +47,7 @@ class OperatorAuthentication(BaseAuthentication):
             return _by_key(request, caller.row, caller.key), None
         if not caller.actor.is_staff:
             raise Forbidden("Only staff may do that.", code="staff_only")
+        _check_second_factor(caller.actor)
         return Operator(caller.actor, "access token"), None
 
     def authenticate_header(self, request: Request) -> str:
@@ -113,4 +114,11 @@ def _by_key(request: Request, row: ApiKey, key: Any) -> Operator:
     maker = row.created_by
     if ADMIN not in row.scopes or maker is None or not (maker.is_staff and maker.is_active):
         raise Forbidden("Only a key with the scope 'admin' that staff have made may do that.", code="staff_only")
+    _check_second_factor(maker)
     return Operator(maker, f"key {row.masked}", row.organization)
+
+
+def _check_second_factor(user: User) -> None:
+    """The same rule as for the administration's pages: a password alone makes nobody staff. Raises `Forbidden`."""
+    if second_factor.is_missing(user):
+        raise Forbidden("Set up a second factor first: staff need one.", code="second_factor_needed")
