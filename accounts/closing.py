@@ -16,6 +16,7 @@ from django.utils import timezone
 from accounts import audit, exports
 from accounts.errors import AccountsError
 from accounts.models import Organization, Role, User
+from accounts.subjects import one_line
 
 log = structlog.get_logger(__name__)
 
@@ -96,7 +97,7 @@ def _mail(organization: Organization) -> None:
     members = organization.memberships.filter(role__in=[Role.OWNER, Role.ADMIN], user__is_active=True)
     url = settings.SITE_URL + reverse("accounts:organization-settings", args=[organization.slug])
     message = EmailMessage(
-        f"{organization.name} will be deleted on {organization.deletes_at:%Y-%m-%d}",
+        one_line(f"{organization.name} will be deleted on {organization.deletes_at:%Y-%m-%d}"),
         f"{organization.name} will be deleted on {organization.deletes_at:%Y-%m-%d at %H:%M} UTC. Its keys are "
         f"refused from now on. Until then its owner can restore it, and download what it has here:\n\n{url}\n",
         bcc=list(members.values_list("user__email", flat=True)),

@@ -23,6 +23,7 @@ from django.utils import timezone
 from accounts import audit, events, outgoing, secrets, signing, webhooks
 from accounts.errors import AccountsError
 from accounts.models import Attempt, Delivery, DispatchCursor, Role, User, Webhook
+from accounts.subjects import one_line
 
 log = structlog.get_logger(__name__)
 
@@ -226,7 +227,7 @@ def _mail(webhook: Webhook, why: str) -> None:
     members = organization.memberships.filter(role__in=roles, user__is_active=True)
     url = settings.SITE_URL + reverse("accounts:webhook", args=[organization.slug, webhook.public_id])
     message = EmailMessage(
-        f"{organization.name}: a webhook was turned off",
+        one_line(f"{organization.name}: a webhook was turned off"),
         f"Nothing is sent to {webhook.url} any more. {why}.\n\nWhen it works again, turn it on and replay what it "
         f"missed:\n{url}\n",
         bcc=list(members.values_list("user__email", flat=True)),

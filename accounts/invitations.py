@@ -16,6 +16,7 @@ from django.utils import timezone
 from accounts import audit, organizations
 from accounts.errors import AccountsError
 from accounts.models import Invitation, Membership, Organization, Role, User
+from accounts.subjects import one_line
 
 log = structlog.get_logger(__name__)
 
@@ -160,9 +161,8 @@ def _send(invitation: Invitation, token: str) -> None:
         "url": settings.SITE_URL + reverse("accounts:invitation", args=[token]),
         "days": VALID_FOR.days,
     }
-    name = " ".join(invitation.organization.name.split())
     message = EmailMessage(
-        f"Join {name} at {settings.SITE_NAME}",
+        one_line(f"Join {invitation.organization.name} at {settings.SITE_NAME}"),
         render_to_string("accounts/email/invitation.txt", context),
         to=[invitation.email],
     )

@@ -2,11 +2,13 @@
 
 The name is resolved once, every address that it has must be public, and the connection goes to the address that was
 checked, so that a name cannot change its mind in between. No redirect is followed, no proxy of the environment is used.
+One deadline covers all of it: a server that sends a byte at a time is left when it is over.
 """
 
 import ipaddress
 import socket
 import ssl
+import time
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,13 +16,14 @@ from urllib.parse import urlsplit
 import httpcore
 import httpx
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 5.0  # of each step
+DEADLINE_S = 15.0  # of all of them
 MAX_ANSWER_BYTES = 64 * 1024
 PORTS = frozenset({443, 8443})
-# Public in name, private in effect: NAT64, Teredo and 6to4 lead to IPv4 addresses of their own.
-_TRANSLATED = tuple(
-    ipaddress.ip_network(network) for network in ("64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16")
-)
+# All that IPv6 routes on the open internet (RFC 4291, section 2.4): outside of it lie NAT64, site-local addresses and
+# IPv4 addresses in other words. Teredo and 6to4 lie within and lead to IPv4 addresses of their own.
+_UNICAST = ipaddress.IPv6Network("2000::/3")
+_TRANSLATED = (ipaddress.IPv6Network("2001::/32"), ipaddress.IPv6Network("2002::/16"))
 
 
 class ForbiddenAddress(ValueError):
@@ -48,7 +51,7 @@ def is_public(address: str) -> bool:
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
             return is_public(str(ip.ipv4_mapped))
-        if any(ip in network for network in _TRANSLATED):
+        if ip not in _UNICAST or any(ip in network for network in _TRANSLATED):
             return False
     return ip.is_global and not ip.is_multicast
 
@@ -64,8 +67,44 @@ def resolve(host: str, port: int) -> str:
     return min(found)
 
 
+class _Timed(httpcore.NetworkStream):
+    """A stream whose every step ends at `ends_at`, of the monotonic clock, however much each may take by itself."""
+
+    def __init__(self, stream: httpcore.NetworkStream, ends_at: float) -> None:
+        self._stream = stream
+        self._ends_at = ends_at
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, self._left(timeout, httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, self._left(timeout, httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        left = self._left(timeout, httpcore.ConnectTimeout)
+        return _Timed(self._stream.start_tls(ssl_context, server_hostname, left), self._ends_at)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def _left(self, timeout: float | None, problem: type[Exception]) -> float:
+        left = self._ends_at - time.monotonic()
+        if left <= 0:
+            raise problem
+        return left if timeout is None else min(timeout, left)
+
+
 class _Guarded(httpcore.SyncBackend):
     """Connects to the address that was checked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ends_at = time.monotonic() + DEADLINE_S
 
     def connect_tcp(
         self,
@@ -75,7 +114,10 @@ class _Guarded(httpcore.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        return super().connect_tcp(resolve(host, port), port, timeout, local_address, socket_options)
+        if port not in PORTS:
+            raise ForbiddenAddress("Only the ports 443 and 8443 are called.")
+        stream = super().connect_tcp(resolve(host, port), port, timeout, local_address, socket_options)
+        return _Timed(stream, self._ends_at)
 
 
 def post(url: str, *, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:

@@ -10,6 +10,7 @@ from django.db import connection, transaction
 
 from accounts import events
 from accounts.models import Organization, Role
+from accounts.subjects import one_line
 from billing.models import Budget, BudgetWarning
 from billing.money import format_credits
 
@@ -100,7 +101,7 @@ def _mail(budget: Budget, level: int) -> None:
     if not recipients:
         return
     message = EmailMessage(
-        f"{organization.name}: the {budget.period} budget of {whose} is {state}",
+        one_line(f"{organization.name}: the {budget.period} budget of {whose} is {state}"),
         f"The {budget.period} budget of {whose} in {organization.name} is {state}.{then}\n\n"
         f"Change it at {settings.SITE_URL}/o/{organization.slug}/limits/\n",
         bcc=recipients,

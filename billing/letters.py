@@ -5,6 +5,7 @@ from django.conf import settings
 from django.core.mail import EmailMessage
 
 from accounts.models import Organization, Role
+from accounts.subjects import one_line
 
 log = structlog.get_logger(__name__)
 
@@ -19,7 +20,7 @@ def send(organization: Organization, subject: str, text: str) -> bool:
         return False
     page = f"{settings.SITE_URL}/o/{organization.slug}/billing/"
     try:
-        EmailMessage(subject, f"{text}\n\n{page}\n", bcc=recipients).send()
+        EmailMessage(one_line(subject), f"{text}\n\n{page}\n", bcc=recipients).send()
     except OSError as error:  # SMTP errors are OSErrors; what happened is told by an event too
         log.warning("letter_not_sent", organization_id=organization.pk, error=type(error).__name__)
         return False

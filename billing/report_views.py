@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils.http import urlencode
 from django.views.decorators.http import require_GET
 
+from accounts import second_factor
 from accounts.access import MemberRequest
 from accounts.models import Organization, Role
 from billing import cost_reports
@@ -126,7 +127,7 @@ def report_data(request: MemberRequest) -> JsonResponse:
 
 def _scope(request: MemberRequest) -> Scope:
     """Raises `PermissionDenied` for who runs no organization, `Http404` for one that the reader does not run."""
-    is_staff = request.user.is_staff
+    is_staff = request.user.is_staff and not second_factor.is_missing(request.user)
     runs = Organization.objects.order_by("name", "pk")
     if not is_staff:
         runs = runs.filter(memberships__user=request.user, memberships__role__in=[Role.OWNER, Role.ADMIN])

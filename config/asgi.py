@@ -9,12 +9,14 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 import structlog
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.db import DatabaseError, connection
 
 django_application = get_asgi_application()
 
 from billing import end_users, ledger  # noqa: E402 - needs Django's apps
+from config import cors  # noqa: E402
 from proxy import sockets  # noqa: E402
 from proxy.api import snapshot  # noqa: E402
 from proxy.runtime import Runtime  # noqa: E402
@@ -33,7 +35,15 @@ web_sockets = sockets.application(runtime)
 
 
 async def application(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-    """Route one connection; the server's lifespan starts and stops the gateway."""
+    """Answer one connection; pages of other sites are let in to `/v1` where an operator names them."""
+    if settings.CORS_ORIGINS and scope["type"] == "http" and scope["path"].startswith("/v1/"):
+        await cors.serve(_route, scope, receive, send, origins=settings.CORS_ORIGINS)
+    else:
+        await _route(scope, receive, send)
+
+
+async def _route(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+    """The application of a connection; the server's lifespan starts and stops the gateway."""
     if scope["type"] == "http":
         path: str = scope["path"]
         if (

@@ -8,8 +8,16 @@ from typing import Any
 
 import structlog
 
-_SECRETS = re.compile(r"sk-[A-Za-z0-9_-]{6,}|whsec_[A-Za-z0-9+/=]+|(?i:bearer)\s+\S+|eyJ[A-Za-z0-9_-]+\.[\w-]+\.[\w-]+")
-_SECRET_NAMES = {"authorization", "x-api-key", "api-key", "cookie", "set-cookie", "stripe-signature", "password"}
+_SECRETS = re.compile(
+    r"sk-[A-Za-z0-9_-]{6,}|\b(?:play|ek)_[A-Za-z0-9_-]{16,}|whsec_[A-Za-z0-9+/=]+|(?i:bearer)\s+\S+"
+    r"|eyJ[A-Za-z0-9_-]+\.[\w-]+\.[\w-]+"
+)
+_SECRET_NAMES = {
+    *("authorization", "x-api-key", "api-key", "x-upstream-key", "x-admin-token", "cookie", "set-cookie"),
+    *("stripe-signature", "password", "device_code", "refresh_token", "access_token"),
+}
+# Only these say more at `debug`: there, libraries tell headers, bodies and frames (websockets, httpcore, botocore).
+OUR_LOGGERS = ("accounts", "billing", "config", "gallery", "proxy", "sandbox", "status")
 
 
 def scrub(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -47,8 +55,9 @@ def configure(options: Mapping[str, str]) -> None:
                 }
             },
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
-            "root": {"handlers": ["stderr"], "level": options["level"]},
+            "root": {"handlers": ["stderr"], "level": "INFO" if options["level"] == "DEBUG" else options["level"]},
             "loggers": {
+                **{name: {"level": options["level"]} for name in OUR_LOGGERS},
                 "uvicorn.access": {"level": "WARNING"},
                 "httpx": {"level": "WARNING"},
                 "stripe": {"level": "WARNING"},

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
+from django.conf import settings
 from django.core.exceptions import DisallowedHost
+from django.db import DataError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.cache import add_never_cache_headers
@@ -16,6 +18,12 @@ from proxy.api import errors
 from proxy.gateway.errors import InvalidRequest
 
 log = structlog.get_logger(__name__)
+
+# The microphone is for Realtime and transcriptions, the clipboard for copying keys, publickey for passkeys.
+PERMISSIONS = (
+    "camera=(), geolocation=(), payment=(), usb=(), serial=(), hid=(), bluetooth=(), display-capture=(), "
+    "microphone=(self), clipboard-write=(self), publickey-credentials-get=(self), publickey-credentials-create=(self)"
+)
 
 
 class RequestIdMiddleware:
@@ -39,7 +47,7 @@ class ApiAnswersMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if not request.path.startswith("/v1/"):
+        if not f"{request.path}/".startswith("/v1/"):
             return self.get_response(request)
         try:
             request.get_host()
@@ -55,6 +63,38 @@ class ApiAnswersMiddleware:
                 response[name] = value
         response["cache-control"] = "no-store"
         return response
+
+
+class PrivatePagesMiddleware:
+    """What was made for one person is kept by no cache, not even after signing out; and no page asks for a sensor that
+    it does not need."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        has_session = settings.SESSION_COOKIE_NAME in {*request.COOKIES, *response.cookies}
+        if has_session and "cookie" in response.get("vary", "").lower() and not response.has_header("cache-control"):
+            response["cache-control"] = "private, no-store"
+        response.headers.setdefault("permissions-policy", PERMISSIONS)
+        return response
+
+
+class ImpossibleTextMiddleware:
+    """A NUL in a text that PostgreSQL is asked for is the client's fault, not ours."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """No such text is in the database, so nothing was changed."""
+        if not isinstance(exception, DataError) or "NUL (0x00)" not in str(exception):
+            return None
+        return render(request, "400.html", status=400)
 
 
 class StaffSecondFactorMiddleware:

@@ -58,6 +58,8 @@ API_KEY_PEPPER = env_secret(
     "API_KEY_PEPPER", hmac.new(SECRET_KEY.encode(), b"tuppence.api-key.pepper", hashlib.sha256).hexdigest()
 )
 ADMIN_TOKEN = env_secret("ADMIN_TOKEN", "")
+if ADMIN_TOKEN and len(ADMIN_TOKEN) < 24:
+    raise SettingError("ADMIN_TOKEN", "is too short, use at least 24 random characters")
 
 # ---------------------------------------------------------------- Upstreams
 UPSTREAM_BASE = env("UPSTREAM_BASE", "https://api.openai.com/v1").rstrip("/")
@@ -70,6 +72,10 @@ if not all(path.startswith("/v1/") for path in PASSTHROUGH_PATHS):
 CLOUDFLARE_ACCOUNT_ID = env("CLOUDFLARE_ACCOUNT_ID", "")
 CLOUDFLARE_API_KEY = env_secret("CLOUDFLARE_API_KEY", "")
 MODEL_PRICING_JSON = env_secret("MODEL_PRICING_JSON", "")
+# Pages of other sites that may call `/v1` from a browser: origins, or * for all. No cookie is asked for: none opens it.
+CORS_ORIGINS = frozenset(origin.strip().rstrip("/") for origin in env("CORS_ORIGINS", "").split(",") if origin.strip())
+if not all(origin == "*" or re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+", origin) for origin in CORS_ORIGINS):
+    raise SettingError("CORS_ORIGINS", "expected origins such as https://app.example.com, or *")
 # Hosts of upstreams may be private addresses (llama.cpp beside us); a tenant can never choose one.
 GATEWAY_MAX_BODY_BYTES = env_int("GATEWAY_MAX_BODY_BYTES", 20 * 1024 * 1024, minimum=1024)
 GATEWAY_MAX_UPLOAD_BYTES = env_int("GATEWAY_MAX_UPLOAD_BYTES", 200 * 1024 * 1024, minimum=1024)
@@ -120,6 +126,7 @@ MIDDLEWARE = [
     "config.middleware.RequestIdMiddleware",
     "config.middleware.ApiAnswersMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "config.middleware.PrivatePagesMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -130,6 +137,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "allauth.usersessions.middleware.UserSessionsMiddleware",
+    "config.middleware.ImpossibleTextMiddleware",
     "config.middleware.StaffSecondFactorMiddleware",
     "config.middleware.ProviderAwayMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -308,6 +316,10 @@ if env_bool("TRUST_X_FORWARDED_PROTO"):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SESSION_COOKIE_SECURE = IS_HTTPS
 CSRF_COOKIE_SECURE = IS_HTTPS
+CSRF_COOKIE_HTTPONLY = True
+# Browsers take a cookie of such a name from this very host alone, over TLS: no subdomain can plant one.
+if IS_HTTPS:
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-session", "__Host-csrf"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_AGE = 14 * 24 * 3600
 CSRF_TRUSTED_ORIGINS = [SITE_URL]

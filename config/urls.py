@@ -7,6 +7,7 @@ from django.urls import include, path
 from config import health
 from config.metrics import metrics
 from proxy.api import receipts
+from proxy.api.unknown import unknown
 
 urlpatterns = [
     path("health", health.health, name="health"),
@@ -14,6 +15,7 @@ urlpatterns = [
     path("metrics", metrics, name="metrics"),
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.urls")),
+    path("v1", unknown),
     path("v1/", include("proxy.api.urls")),
     path(".well-known/receipt-keys.json", receipts.keys, name="receipt-keys"),
     path("", include("accounts.urls")),

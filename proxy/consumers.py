@@ -73,6 +73,6 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
         slug = self.scope["url_route"]["kwargs"]["slug"]
         if not user.is_authenticated:
             return None
-        found = Membership.objects.filter(user=user, organization__slug=slug)
+        found = Membership.objects.filter(user=user, user__is_active=True, organization__slug=slug)
         organization_id: int | None = found.values_list("organization_id", flat=True).first()
         return organization_id

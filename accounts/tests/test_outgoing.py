@@ -1,10 +1,12 @@
 """Calling addresses that customers chose, without being led where they may not lead us."""
 
+import contextlib
 import datetime
 import http.server
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +33,8 @@ def test_public_addresses(address):
     [
         "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1",
         "255.255.255.255", "::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "ff02::1", "::ffff:127.0.0.1",
-        "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::1", "2002:7f00:1::", "2001:0:1::1",
+        "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::1", "2002:7f00:1::", "2001:0:1::1", "::7f00:1", "fec0::1",
+        "::ffff:0:127.0.0.1", "64:ff9b::808:808", "5f00::1",
     ],
 )  # fmt: skip
 def test_addresses_that_lead_inside(address):
@@ -168,3 +171,45 @@ def test_signatures_are_those_of_the_specification():
     headers = signing.headers_of("msg_p5jXN8AQM9LWM0D4loKWxJek", b'{"test": 2432232314}', secret, at=1_614_265_330)
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
     assert len(signing.new_secret()) > 30
+
+
+def test_a_server_that_answers_a_byte_at_a_time_is_left(server, monkeypatch):
+    """Each byte is in time, all of them are not: without one deadline a customer's server keeps a worker for days."""
+
+    def trickle(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        with contextlib.suppress(OSError):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            for number in range(400):
+                self.wfile.write(f"x-{number}: y\r\n".encode())
+                self.wfile.flush()
+                time.sleep(0.05)
+
+    monkeypatch.setattr(Handler, "do_POST", trickle)
+    monkeypatch.setattr(outgoing, "DEADLINE_S", 0.6)
+    started = time.monotonic()
+    with pytest.raises(httpx.TimeoutException):
+        outgoing.post(f"https://hooks.example:{server.server_port}/", body=b"{}", headers={})
+    assert time.monotonic() - started < 3
+
+
+def test_the_port_is_checked_where_the_connection_is_made(server, monkeypatch):
+    """Two parsers of one address need not agree (Open WebUI CVE-2026-45400)."""
+    monkeypatch.setattr(outgoing, "PORTS", frozenset({443}))
+    monkeypatch.setattr(outgoing, "check_url", lambda url: None)
+    with pytest.raises(ForbiddenAddress, match="ports"):
+        outgoing.post(f"https://hooks.example:{server.server_port}/", body=b"{}", headers={})
+    assert server.seen == []
+
+
+SPELLINGS = (
+    "https://127\u30020\u30020\u30021/", "https://\uff11\uff12\uff17.0.0.1/", "https://0177.0.0.1/",
+    "https://127.1/", "https://[::ffff:127.0.0.1]/", "https://[::]/", "https://0/", "https://nothing.internal/",
+    "https://example.com@127.0.0.1/", "https://127.0.0.1#@example.com/", "https://127.0.0.1\\@example.com/",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("url", SPELLINGS)
+def test_no_spelling_of_this_machine_is_called(url):
+    with pytest.raises((ForbiddenAddress, httpx.HTTPError, httpx.InvalidURL, UnicodeError)):
+        outgoing.post(url, body=b"{}", headers={})

@@ -47,8 +47,7 @@ class OperatorAuthentication(BaseAuthentication):
             return _by_key(request, caller.row, caller.key), None
         if not caller.actor.is_staff:
             raise Forbidden("Only staff may do that.", code="staff_only")
-        if second_factor.is_missing(caller.actor):
-            raise Forbidden("Staff need a second factor here: set one up under /account/.", code="mfa_required")
+        _check_second_factor(caller.actor)
         return Operator(caller.actor, "access token"), None
 
     def authenticate_header(self, request: Request) -> str:
@@ -115,4 +114,11 @@ def _by_key(request: Request, row: ApiKey, key: Any) -> Operator:
     maker = row.created_by
     if ADMIN not in row.scopes or maker is None or not (maker.is_staff and maker.is_active):
         raise Forbidden("Only a key with the scope 'admin' that staff have made may do that.", code="staff_only")
+    _check_second_factor(maker)
     return Operator(maker, f"key {row.masked}", row.organization)
+
+
+def _check_second_factor(user: User) -> None:
+    """The same rule as for the administration's pages: a password alone makes nobody staff. Raises `Forbidden`."""
+    if second_factor.is_missing(user):
+        raise Forbidden("Set up a second factor first: staff need one.", code="second_factor_needed")

@@ -180,7 +180,7 @@ def _key_ids(request: Request) -> tuple[int, ...] | None:
 def _limit(text: str) -> int:
     if not text:
         return DEFAULT_LIMIT
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_LIMIT:
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= MAX_LIMIT:
         raise InvalidRequest(f"'limit' must be a number from 1 to {MAX_LIMIT}.", param="limit")
     return int(text)
 
