@@ -215,4 +215,4 @@ def test_staff_come_in_with_an_access_token_and_a_second_factor(settings: Any) -
     assert call("users", authorization=f"Bearer {tokens[0]}").status_code == 200
     assert_error(call("users", authorization=f"Bearer {tokens[1]}"), 403, "staff_only")
     settings.STAFF_NEEDS_MFA = True
-    assert_error(call("users", authorization=f"Bearer {tokens[0]}"), 403, "mfa_required")
+    assert_error(call("users", authorization=f"Bearer {tokens[0]}"), 403, "second_factor_needed")
