@@ -1,6 +1,11 @@
 /* Starts Swagger UI or Redoc, whichever the page has. The key that a reader enters stays in this tab. */
 addEventListener("DOMContentLoaded", () => {
   "use strict";
+  const root = document.documentElement;
+  /* Swagger UI has a dark theme of its own, by another name. */
+  const follow = () => { if (root.classList.contains("dark") !== root.classList.contains("dark-mode")) root.classList.toggle("dark-mode"); };
+  follow();
+  new MutationObserver(follow).observe(root, { attributes: true, attributeFilter: ["class"] });
   const swagger = document.getElementById("swagger-ui");
   if (swagger) {
     globalThis.SwaggerUIBundle({
@@ -18,20 +23,14 @@ addEventListener("DOMContentLoaded", () => {
   }
   const redoc = document.getElementById("redoc");
   if (redoc) {
-    const styles = getComputedStyle(document.documentElement);
-    const color = (name) => {
-      const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-      canvas.fillStyle = styles.getPropertyValue(name);
-      canvas.fillRect(0, 0, 1, 1);
-      const [red, green, blue] = canvas.getImageData(0, 0, 1, 1).data;
-      return `rgb(${red}, ${green}, ${blue})`;
-    };
+    /* Redoc knows light pages only: its colours are those of our light theme, whatever the reader's is. */
+    const fontFamily = getComputedStyle(root).getPropertyValue("--font-sans");
+    const code = { fontFamily: getComputedStyle(root).getPropertyValue("--font-mono") };
     const theme = {
-      colors: { primary: { main: color("--primary") }, text: { primary: color("--foreground"), secondary: color("--muted-foreground") } },
-      sidebar: { backgroundColor: color("--sidebar"), textColor: color("--sidebar-foreground") },
+      colors: { primary: { main: "#1f5546" }, text: { primary: "#16211e" } },
+      sidebar: { backgroundColor: "#f4f5f1" },
       rightPanel: { backgroundColor: "#1b2523" },
-      schema: { nestedBackground: color("--muted"), linesColor: color("--border") },
-      typography: { fontFamily: styles.getPropertyValue("--font-sans"), headings: { fontFamily: styles.getPropertyValue("--font-sans") }, code: { fontFamily: styles.getPropertyValue("--font-mono"), backgroundColor: color("--muted"), color: color("--foreground") } },
+      typography: { fontFamily, headings: { fontFamily }, code },
     };
     globalThis.Redoc.init(redoc.dataset.schema, { nonce: redoc.dataset.nonce, hideDownloadButton: true, theme }, redoc);
   }

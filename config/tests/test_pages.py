@@ -45,7 +45,13 @@ def _text(response: HttpResponse) -> str:
 # ---------------------------------------------------------------- The policy
 
 
-@pytest.mark.parametrize("path", ["/", "/accounts/login/", "/accounts/signup/", "/no-such-page/"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/", "/accounts/login/", "/accounts/signup/", "/no-such-page/", "/models", "/models/compare", "/guides/",
+        "/guides/python", "/guides/errors", "/docs", "/changelog", "/terms", "/pricing",
+    ],
+)  # fmt: skip
 def test_public_pages_have_a_strict_policy_and_nothing_inline(path: str) -> None:
     _assert_nothing_inline(Client().get(path))
 
