@@ -35,7 +35,8 @@ class Exchange:
 
     `provider` is the only one that can serve it; empty: any. `api_version` is what the client asked of it. `max_nanos`
     and `run_max_nanos` are the client's own ceilings for this request and for its run. `own_key` is the upstream key
-    that came with it. `visibility` is that of its images in the gallery; empty: they are not kept.
+    that came with it. `visibility` is that of its images in the gallery; empty: they are not kept. `companion` is what
+    its hosted image tool makes: a request of its own that begins and ends with this one.
     """
 
     request_id: UUID
@@ -62,6 +63,12 @@ class Exchange:
     upstream_request_id: str = ""
     attempts: list[dict[str, Any]] = field(default_factory=list)
     is_captured: bool = False
+    companion: "Exchange | None" = None
+
+    @property
+    def beside_nanos(self) -> int:
+        """What is held for its companion: one ceiling binds both."""
+        return 0 if self.companion is None else self.companion.hold_nanos
 
     def saw_first_byte(self) -> None:
         if self.first_byte_at is None:
