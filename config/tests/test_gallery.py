@@ -3,6 +3,7 @@
 import base64
 import io
 import zipfile
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
@@ -13,8 +14,11 @@ from django.urls import reverse
 from openai import OpenAI
 
 from accounts import keys
+from billing import signed_receipts
+from billing.money import nanos_from_credits
 from billing.rate_json import parse
 from config.tests import pages_kit
+from config.tests.books import prove
 from config.tests.processes import Installation, Service
 from gallery import keeping
 from gallery.models import Image, Report
@@ -289,5 +293,55 @@ def test_generated_edited_and_streamed_images_are_served_as_they_were_made(site:
         )
         kept = site.query("SELECT sum(cost_nanos) AS n FROM gallery_image WHERE model = 'painter'")
         assert cost[0]["n"] == kept[0]["n"] > 0
+    finally:
+        provider.stop()
+
+
+@pytest.mark.processes
+@pytest.mark.xdist_group("sandbox")
+def test_images_of_the_responses_tool_are_kept_charged_apart_and_prove(site: Installation, web: Service) -> None:
+    provider = site.provider("tool-key")
+    try:
+        served = {"base_url": f"{provider.url}/v1", "api_key": "tool-key"}
+        site.clerk.model(name="writer", upstream_name="gpt-4o-mini", rates={"input": "1", "output": "2"}, **served)
+        site.clerk.model(
+            name="sketcher", upstream_name="gpt-image-2", rates={"input": "5", "image_output": "30"}, **served
+        )
+        customer = site.clerk.organization(name="sketcher", credit_nanos=10**12)
+        client = OpenAI(base_url=f"{web.url}/v1", api_key=customer["secret"], max_retries=0)
+        sent: Any = {
+            "model": "writer",
+            "tools": [{"type": "image_generation", "model": "sketcher", "quality": "low", "size": "512x512"}],
+        }
+        raw = client.responses.with_raw_response.create(input="draw a fox", **sent)
+        with client.responses.create(input="draw a hen", stream=True, **sent) as events:
+            last = list(events)[-1]
+        assert last.type == "response.completed"
+        items = [raw.parse().output[0].to_dict(), last.response.output[0].to_dict()]
+        for _ in range(2):
+            for item in items:
+                answer = httpx.get(str(item["url"]))
+                assert (answer.status_code, answer.content) == (200, base64.b64decode(str(item["result"])))
+            site.clerk.store_images()
+        mine = {"authorization": f"Bearer {customer['secret']}"}
+        told = httpx.get(f"{web.url}/v1/images?mine=1", headers=mine).json()["data"]
+        assert [(one["prompt"], one["model"], one["size"]) for one in told] == [
+            ("A picture: draw a hen", "sketcher", "512x512"),
+            ("A picture: draw a fox", "sketcher", "512x512"),
+        ]
+        receipt, keys_of = (
+            httpx.get(f"{web.url}{path}", headers=mine).json()
+            for path in (f"/v1/receipts/{raw.headers['x-image-request-id']}", "/.well-known/receipt-keys.json")
+        )
+        # The simulated image is 272 tokens whatever its size, its words are 3.
+        verified = signed_receipts.verify(receipt, keys_of["keys"][0])
+        assert verified.charged_nanos == verified.computed_nanos == 272 * 30_000 + 3 * 5_000
+        spent = site.query(
+            "SELECT sum(cost_nanos)::bigint AS n FROM billing_usagerecord WHERE account_id = %s", customer["account_id"]
+        )[0]["n"]
+        kept = site.query("SELECT sum(cost_nanos)::bigint AS n FROM gallery_image WHERE model = 'sketcher'")[0]["n"]
+        assert kept == 2 * verified.charged_nanos
+        assert nanos_from_credits(raw.headers["x-cost-credits"]) > verified.charged_nanos
+        prove(site, customer, credit=10**12, spent=spent)
     finally:
         provider.stop()

@@ -327,6 +327,19 @@ def test_the_detail_shows_upstream_cost_to_staff_alone(cast: Cast) -> None:
     assert "$0.000777777" in _text(cast.client("owner").get(address))
 
 
+def test_a_request_and_that_of_its_images_lead_to_each_other(cast: Cast) -> None:
+    key = pages_kit.key_of(cast.organization)
+    attempt = {"deployment": "up/painter", "status": 200, "error": "", "ms": 5}
+    text = pages_kit.request_of(key)
+    images = pages_kit.request_of(key, attempts=[attempt | {"of": str(text.request_id)}])
+    there = _address("billing:request-detail", cast, text.request_id)
+    page = _text(cast.client("viewer").get(_address("billing:request-detail", cast, images.request_id)))
+    assert f'href="{there}"' in page
+    back = pages_kit.request_of(key, attempts=[attempt | {"images": str(images.request_id)}])
+    page = _text(cast.client("viewer").get(_address("billing:request-detail", cast, back.request_id)))
+    assert f'href="{_address("billing:request-detail", cast, images.request_id)}"' in page
+
+
 # ---------------------------------------------------------------- The overview
 
 

@@ -102,6 +102,10 @@ def _allow_lists(caller: Caller, quote: Quote) -> Iterator[Limit]:
         binds = not key.allowed_models.intersection({quote.job.model, quote.route.model})
         why = f"The key may {'not ' if binds else ''}use the model {quote.job.model!r}."
         yield Limit("allowed_models", binds, why, "model_not_allowed")
+        if quote.images is not None:
+            binds = not key.allowed_models.intersection({quote.images.job.model, quote.images.route.model})
+            why = f"The key may {'not ' if binds else ''}use the image model {quote.images.job.model!r}."
+            yield Limit("allowed_models", binds, why, "model_not_allowed")
 
 
 def _rates(caller: Caller, tokens: int) -> Iterator[Limit]:

@@ -120,11 +120,14 @@ def _quoted(request: Request) -> tuple[Quote, dict[str, Any]]:
 
 
 def _subject(quoted: Quote) -> dict[str, Any]:
+    images = quoted.images
+    beside = {} if images is None else {"images": {**_subject(images), "hold": money(images.hold_nanos)}}
     return {
         "endpoint": quoted.endpoint.path,
         "model": quoted.route.model,
         "service_tier": quoted.job.tier,
         "price_version": quoted.rate.version,
+        **beside,
     }
 
 

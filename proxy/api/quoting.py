@@ -7,7 +7,7 @@ from typing import Any
 
 from billing import pricing
 from billing.pricing import Rate, Unpriced, Usage
-from proxy.gateway import audio, fields
+from proxy.gateway import audio, fields, image_tool
 from proxy.gateway.endpoints import DEFAULT_OUTPUT_TOKENS, ENDPOINTS, Endpoint, Job
 from proxy.gateway.errors import InvalidRequest, ModelNotFound, UnsupportedValue
 from proxy.gateway.forms import FilePart, Form
@@ -17,6 +17,7 @@ from proxy.gateway.snapshots import Catalog, Route
 # By which field a body shows what it is for, the most telling first.
 _TELLTALES = (
     ("messages", "/v1/chat/completions"),
+    ("tools", "/v1/responses"),
     ("voice", "/v1/audio/speech"),
     ("prompt", "/v1/images/generations"),
     ("prompt", "/v1/completions"),
@@ -33,7 +34,8 @@ _OUTPUTS = {"text": "output", "audio": "audio_output", "image": "image_output"}
 @dataclass(frozen=True, slots=True)
 class Quote:
     """A priced request. `output_tokens` is the most that it may produce in all, `is_open_ended` that the client set no
-    limit of its own, so that less credit means a shorter answer and not a refusal."""
+    limit of its own, so that less credit means a shorter answer and not a refusal. `images` is what its image tool may
+    make, and `one_image_nanos` what is held for one call of it; `hold_nanos` is for both."""
 
     endpoint: Endpoint
     job: Job
@@ -41,6 +43,8 @@ class Quote:
     rate: Rate
     output_tokens: int
     hold_nanos: int
+    images: "Quote | None" = None
+    one_image_nanos: int = 0
 
     @property
     def is_open_ended(self) -> bool:
@@ -48,19 +52,21 @@ class Quote:
 
     @property
     def hold_tokens(self) -> int:
-        return self.job.input_tokens + self.output_tokens
+        beside = 0 if self.images is None else self.images.hold_tokens
+        return self.job.input_tokens + self.output_tokens + beside
 
     @property
     def counted_tokens(self) -> int:
         """What the rate limit of tokens counts before the call."""
-        return self.job.input_tokens + (self.job.output_tokens or 0) * self.job.answers
+        beside = 0 if self.job.tool is None else image_tool.counted(self.job.tool)
+        return self.job.input_tokens + (self.job.output_tokens or 0) * self.job.answers + beside
 
     def expected_nanos(self, output_tokens: int) -> int:
-        """The cost if the answer has `output_tokens` in all."""
+        """The cost if the answer has `output_tokens` in all, and one image where it may make some."""
         outputs = {_OUTPUTS[self.endpoint.output_kind]: output_tokens}
         usage = Usage(input=self.job.prompt_tokens, units=_units(self.job), **outputs)
         try:
-            return min(self.hold_nanos, pricing.cost(usage, self.rate, self.job.tier))
+            return min(self.hold_nanos, pricing.cost(usage, self.rate, self.job.tier) + self.one_image_nanos)
         except Unpriced:
             return self.hold_nanos
 
@@ -69,7 +75,7 @@ class Quote:
         low, high = 0, self.output_tokens // self.job.answers
         while low < high:
             middle = (low + high + 1) // 2
-            if _worst_case(self.job, self.rate, middle * self.job.answers) <= available:
+            if _worst_case(self.job, self.rate, middle * self.job.answers) + self.one_image_nanos <= available:
                 low = middle
             else:
                 high = middle - 1
@@ -104,7 +110,20 @@ def quote(body: dict[str, Any], catalog: Catalog, *, endpoint: str = "") -> Quot
         parsed_by.bound(job, route, route.rate)
     outputs = _outputs(job, route)
     hold = max(1, _worst_case(job, route.rate, outputs))
-    return Quote(parsed_by, job, route, route.rate, outputs, hold)
+    if job.tool is None:
+        return Quote(parsed_by, job, route, route.rate, outputs, hold)
+    images, one = _images(job, job.tool, route, catalog)
+    return Quote(parsed_by, job, route, route.rate, outputs, hold + images.hold_nanos, images, one)
+
+
+def _images(job: Job, tool: Job, route: Route, catalog: Catalog) -> tuple[Quote, int]:
+    """What the image tool may make, as it is held; and what one call of it is held for."""
+    target = image_tool.target(job, route, catalog.find)
+    every, one = image_tool.bounded(tool, target), image_tool.bounded(tool, target, calls=1)
+    outputs, least = _outputs(every, target.route), _outputs(one, target.route)
+    hold = max(1, _worst_case(every, target.rate, outputs))
+    quoted = Quote(ENDPOINTS[image_tool.PATH], every, target.route, target.rate, outputs, hold)
+    return quoted, max(1, _worst_case(one, target.rate, least))
 
 
 def _parsed(endpoint: Endpoint, body: dict[str, Any]) -> Job:

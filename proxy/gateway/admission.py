@@ -1,11 +1,13 @@
 """Setting credit aside before the call, and telling the caller why when it cannot be."""
 
+import asyncio
+import contextlib
 from typing import Any
 
 from billing import pricing
 from billing.money import format_credits, format_usd
 from billing.teller import Granted, HoldRequest, Refused, Teller
-from proxy.gateway import ceilings
+from proxy.gateway import ceilings, image_tool
 from proxy.gateway.endpoints import DEFAULT_OUTPUT_TOKENS
 from proxy.gateway.errors import (
     BudgetExceeded,
@@ -16,10 +18,11 @@ from proxy.gateway.errors import (
     Unauthenticated,
     UserBlocked,
 )
-from proxy.gateway.exchange import Exchange
+from proxy.gateway.exchange import Ending, Exchange
 
 # Below this an answer without a limit of the client's own is not worth starting.
 MIN_OUTPUT_TOKENS = 16
+RELEASE_TIMEOUT_S = 10.0
 
 
 class Cashier:
@@ -33,8 +36,19 @@ class Cashier:
         """Hold the most that `exchange` can cost; returns what is left available, in nano-dollars.
 
         A client that set no limit gets 4,096 output tokens, or as many as the balance affords: then the upstream is
-        told that limit. Raises the error that the client shall see, or `TellerUnavailable`.
+        told that limit. What goes with it is held first. Raises the error that the client shall see, or
+        `TellerUnavailable`; then nothing is held.
         """
+        if exchange.companion is None:
+            return await self._hold(exchange)
+        await self._hold_images(exchange, exchange.companion)
+        try:
+            return await self._hold(exchange)
+        except BaseException as error:
+            await self._release_images(exchange, error)
+            raise
+
+    async def _hold(self, exchange: Exchange) -> int:
         job, route = exchange.job, exchange.route
         outputs = job.output_tokens
         if outputs is None:
@@ -52,13 +66,30 @@ class Cashier:
             raise self.refusal(exchange, answer)
         return answer.available
 
+    async def _hold_images(self, exchange: Exchange, companion: Exchange) -> None:
+        """Hold for all the images that may be made, or for one where the client set no limit and that is too much."""
+        try:
+            await self._hold(companion)
+        except (InsufficientQuota, BudgetExceeded):
+            if not image_tool.make_do(exchange):
+                raise
+            await self._hold(companion)
+
+    async def _release_images(self, exchange: Exchange, error: BaseException) -> None:
+        status, code = (error.status, error.code) if isinstance(error, GatewayError) else (503, "admission_abandoned")
+        void = image_tool.released(exchange, Ending("refused", status, code or ""))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RELEASE_TIMEOUT_S):
+                await asyncio.shield(self.teller.capture(void))
+
     async def extend(self, exchange: Exchange) -> GatewayError | None:
         """Hold for another 4,096 tokens of each answer; the error to end with when that is refused."""
         more = DEFAULT_OUTPUT_TOKENS * exchange.job.answers
         outputs = exchange.hold_output_tokens + more
         amount = max(1, self._worst_case(exchange, outputs) - exchange.hold_nanos)
-        if exchange.max_nanos is not None and exchange.hold_nanos + amount > exchange.max_nanos:
-            return ceilings.exceeded(exchange.max_nanos, exchange.hold_nanos + amount)
+        needed = exchange.hold_nanos + amount + exchange.beside_nanos
+        if exchange.max_nanos is not None and needed > exchange.max_nanos:
+            return ceilings.exceeded(exchange.max_nanos, needed)
         answer = await self.teller.extend(exchange.request_id, amount, more)
         if isinstance(answer, Refused):
             return self.refusal(exchange, answer)
@@ -92,15 +123,18 @@ class Cashier:
         Raises `BudgetExceeded`.
         """
         ceiling, answers = exchange.max_nanos, exchange.job.answers
-        if ceiling is None or self._worst_case(exchange, outputs * answers) <= ceiling:
+        if ceiling is None:
+            return outputs
+        beside = exchange.beside_nanos
+        if self._worst_case(exchange, outputs * answers) + beside <= ceiling:
             return outputs
         if exchange.job.output_tokens is None:
             exchange.hold_output_tokens = outputs * answers
-            fits = self._affordable_outputs(exchange, ceiling) // answers
+            fits = self._affordable_outputs(exchange, ceiling - beside) // answers
             if fits >= MIN_OUTPUT_TOKENS:
                 exchange.output_cap = fits
                 return fits
-        raise ceilings.exceeded(ceiling, self._worst_case(exchange, outputs * answers))
+        raise ceilings.exceeded(ceiling, self._worst_case(exchange, outputs * answers) + beside)
 
     async def _ask(self, exchange: Exchange, outputs: int) -> Granted | Refused:
         exchange.hold_output_tokens = outputs

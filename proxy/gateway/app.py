@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from billing.money import format_credits
 from billing.teller import TellerUnavailable
-from proxy.gateway import ceilings, idempotency, keys, messages, metrics, own, passthrough, responses
+from proxy.gateway import ceilings, idempotency, image_tool, keys, messages, metrics, own, passthrough, responses
 from proxy.gateway.admission import Cashier
 from proxy.gateway.artifacts import VISIBILITIES
 from proxy.gateway.attempts import Deadlines
@@ -308,6 +308,8 @@ class Gateway:
             await self._pin(exchange)
         rpm, tpm = self._options.default_rpm if key.rpm is None else key.rpm, key.tpm or 0
         counted = job.input_tokens + (job.output_tokens or 0) * job.answers
+        if job.tool is not None:
+            counted += image_tool.counted(job.tool)
         allowance = await self._limiter.admit(key.id, rpm=rpm, tpm=tpm, tokens=counted)
         headers += allowance.headers()
         if key.organization_rpm or key.organization_tpm:
@@ -416,7 +418,7 @@ class Gateway:
             raise UnsupportedValue(responses.NO_BACKGROUND, param="background")
         if self._options.requires_own_key and not own.has_key(route.deployments, key, own_key):
             raise own.UpstreamKeyRequired(f"{self._options.site_url}/o/{key.organization_slug}/upstream-keys/")
-        return Exchange(
+        exchange = Exchange(
             request_id=arrival.request_id,
             key=key,
             endpoint=endpoint,
@@ -432,6 +434,9 @@ class Gateway:
             run_max_nanos=ceilings.read(request, ceilings.OF_RUN),
             api_version=_api_version(request),
         )
+        if job.tool is not None:
+            image_tool.accompany(exchange, self._catalog(), ENDPOINTS[image_tool.PATH])
+        return exchange
 
 
 def _parsed(endpoint: Endpoint, parsed: dict[str, Any], form: Form | None) -> Job:

@@ -7,18 +7,23 @@ because the answer must not change after it was charged.
 import asyncio
 import base64
 import binascii
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from uuid import UUID
 
 import structlog
 
+from proxy.gateway import image_tool
 from proxy.gateway.exchange import Exchange
 
 log = structlog.get_logger(__name__)
 
 VISIBILITIES = frozenset({"private", "unlisted", "public"})
 KEEP_TIMEOUT_S = 5.0
+_TOLD = ("size", "quality")
+# The image tool is prompted by the model: its words are those of the image.
+_TOLD_BY_CALL = (*_TOLD, "revised_prompt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,7 @@ class MadeImage:
     id: UUID
     data: bytes
     media_type: str
+    told: Mapping[str, Any] = field(default_factory=dict)  # what the answer said of it
 
 
 @dataclass(slots=True)
@@ -62,16 +68,24 @@ class Gallery:
         return Batch(exchange, exchange.visibility)
 
     def name(self, batch: Batch, item: dict[str, Any]) -> bool:
-        """Put the address of the image in `item` beside its `b64_json`; whether it has one."""
+        """Put the address of the image in `item` beside its bytes; whether it has one."""
         try:
-            data = base64.b64decode(item.get("b64_json") or "", validate=True)
+            data = base64.b64decode(item.get("b64_json") or item.get("result") or "", validate=True)
         except (binascii.Error, ValueError, TypeError):
             return False
         if not data or self._store is None:
             return False
         image, item["url"] = self._store.address(data, batch.visibility)
-        batch.images.append(image)
+        names = _TOLD_BY_CALL if "result" in item else _TOLD
+        told = {name: item[name] for name in names if isinstance(item.get(name), str)}
+        batch.images.append(replace(image, told=told) if told else image)
         return True
+
+    def name_all(self, batch: Batch, answer: dict[str, Any]) -> bool:
+        """`name` for each image of a whole answer; whether any has an address now."""
+        data = answer.get("data")
+        items = data if isinstance(data, list) else image_tool.items(answer)
+        return any([self.name(batch, item) for item in items if isinstance(item, dict)])
 
     async def keep(self, batch: Batch | None, cost: int) -> None:
         """Hand the images over. Waits for a bounded time and raises nothing."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from proxy.gateway import audio, images, messages, responses, speech, texts, words
+from proxy.gateway import audio, image_tool, images, messages, responses, speech, texts, words
 from proxy.gateway.forms import Upload
 from proxy.gateway.jobs import DEFAULT_OUTPUT_TOKENS, Endpoint, Job
 from proxy.gateway.message_answers import MessageMeter
@@ -108,6 +108,8 @@ def upstream_body(endpoint: Endpoint, job: Job, deployment: Deployment, *, outpu
     if job.is_stream and endpoint.asks_usage:
         options = body.get("stream_options")
         body["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
+    if job.tool is not None:
+        body["tools"] = image_tool.upstream_tools(job, deployment)
     if output_cap is None:
         output_cap = job.own_limit
     if output_cap is not None and job.output_limit_field:

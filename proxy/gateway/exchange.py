@@ -37,6 +37,8 @@ class Exchange:
     and `run_max_nanos` are the client's own ceilings for this request and for its run. `own_key` is the upstream key
     that came with it. `visibility` is that of its images in the gallery; empty: they are not kept. `answer` is
     what the client got, where transcripts are kept.
+    that came with it. `visibility` is that of its images in the gallery; empty: they are not kept. `companion` is what
+    its hosted image tool makes: a request of its own that begins and ends with this one.
     """
 
     request_id: UUID
@@ -64,6 +66,12 @@ class Exchange:
     attempts: list[dict[str, Any]] = field(default_factory=list)
     is_captured: bool = False
     answer: bytes = field(default=b"", repr=False)
+    companion: "Exchange | None" = None
+
+    @property
+    def beside_nanos(self) -> int:
+        """What is held for its companion: one ceiling binds both."""
+        return 0 if self.companion is None else self.companion.hold_nanos
 
     def saw_first_byte(self) -> None:
         if self.first_byte_at is None:

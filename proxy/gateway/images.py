@@ -31,9 +31,9 @@ _QUALITIES = {"auto": 1, "standard": 1, "hd": 1, "low": 1, "medium": 1, "high": 
 _KNOWN_SIZES = {"1024x1024": 0, "1024x1536": 1, "1536x1024": 2}
 _SQUARE = 1024 * 1024
 _SIZE = re.compile(r"(\d{2,4})x(\d{2,4})")
-_PARTIAL_TOKENS = 100
+PARTIAL_TOKENS = 100
 # An image that comes in costs at most this many tokens (high fidelity).
-_INPUT_TOKENS = 6_500
+INPUT_TOKENS = 6_500
 _TILE = 512
 _DEFAULT_STEPS, _MAX_STEPS = 4, 50
 _UNPRICED = {
@@ -76,7 +76,7 @@ def _job(body: dict[str, Any], *, inputs: int, form: Form | None = None, needs_p
             raise UnsupportedValue(why, param=name)
     images = fields.integer(body, "n", 1, 1, MAX_IMAGES)
     partials = fields.integer(body, "partial_images", 0, 0, 3)
-    each = _tokens_of(body) + partials * _PARTIAL_TOKENS
+    each = _tokens_of(body) + partials * PARTIAL_TOKENS
     text = tokens.count(prompt, fields.model(body))
     return Job(
         model=fields.model(body),
@@ -85,7 +85,7 @@ def _job(body: dict[str, Any], *, inputs: int, form: Form | None = None, needs_p
         is_stream=fields.boolean(body, "stream"),
         wants_usage=True,
         prompt_tokens=text,
-        input_tokens=tokens.with_margin(text) + inputs * _INPUT_TOKENS,
+        input_tokens=tokens.with_margin(text) + inputs * INPUT_TOKENS,
         output_tokens=each,
         answers=images,
         tier=fields.tier(body),
@@ -126,7 +126,7 @@ def estimate(job: Job, rate: Rate, output_tokens: int) -> Usage:
     image = output_tokens or job.details.get("delivered", 0) * job.details["each"]
     if not image:
         return Usage()
-    return Usage(input=job.prompt_tokens, image_input=job.details["inputs"] * _INPUT_TOKENS, image_output=image)
+    return Usage(input=job.prompt_tokens, image_input=job.details["inputs"] * INPUT_TOKENS, image_output=image)
 
 
 def generation_meter(job: Job) -> "ImageMeter":
@@ -159,7 +159,7 @@ class ImageMeter(TypedMeter):
     def output_tokens(self, model: str) -> int:
         """Those of the images that came, and of the partial ones of an image that did not."""
         super().output_tokens(model)
-        return self._ended * self._each + (0 if self._ended else self._partials * _PARTIAL_TOKENS)
+        return self._ended * self._each + (0 if self._ended else self._partials * PARTIAL_TOKENS)
 
     def _told(self, frame: Frame, event: dict[str, Any]) -> bytes:
         if self.name is None or not self.name(event):

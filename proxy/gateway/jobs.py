@@ -21,7 +21,7 @@ class Job:
     the most that each of `answers` may produce by the client's own limit, None if it set none. `units` is the most that
     it may use of what is not a token. `continues` is the id of the upstream's object that it builds on. `form` is what
     came in place of a JSON body, and `replaces` what goes upstream in place of some of its fields. `own_limit` is the
-    client's own limit of output tokens where `body` does not have it yet.
+    client's own limit of output tokens where `body` does not have it yet. `tool` is what its image tool may make.
     """
 
     model: str
@@ -41,6 +41,7 @@ class Job:
     form: Form | None = None
     own_limit: int | None = None
     replaces: Mapping[str, str | None] = field(default_factory=dict)
+    tool: "Job | None" = None
     details: dict[str, Any] = field(default_factory=dict)
 
 

@@ -15,7 +15,7 @@ import structlog
 from billing.money import format_credits
 from billing.teller import Capture, Settled, StoredResponse
 from billing.usage_counts import NO_UNITS
-from proxy.gateway import metrics
+from proxy.gateway import image_tool, metrics
 from proxy.gateway.activity import ACTIVITY
 from proxy.gateway.admission import Cashier
 from proxy.gateway.artifacts import Gallery, ImageStore
@@ -83,18 +83,33 @@ class Relay:
             if exchange.key.transcript_days:
                 self._transcripts.add(exchange)
 
-    async def settle(self, exchange: Exchange, capture: Capture) -> Settled:
+    async def settle(self, exchange: Exchange, capture: Capture, images: Capture | None = None) -> Settled:
         """Commit the charge; returns the account's balance after it. Shielded: a cancelled caller loses nothing.
 
-        Raises `Unavailable` when PostgreSQL does not come back in time: the capture stays queued and will commit.
+        What goes with it ends with it: as `images` says, else without a charge. Raises `Unavailable` when PostgreSQL
+        does not come back in time: the capture stays queued and will commit.
         """
         exchange.is_captured = True
+        if exchange.companion is None:
+            return await self._commit(exchange, capture)
+        if images is None:
+            ending = Ending(capture.outcome, capture.status_code, capture.error_code)
+            images = image_tool.released(exchange, ending)
+        is_used = bool(images.input_tokens or images.output_tokens or images.units)
+        both = asyncio.gather(
+            self._commit(exchange, capture), self._commit(exchange.companion, images, is_counted=is_used)
+        )
+        return max(await asyncio.shield(both), key=lambda settled: settled.version)
+
+    async def _commit(self, exchange: Exchange, capture: Capture, *, is_counted: bool = True) -> Settled:
         try:
             async with asyncio.timeout(CAPTURE_TIMEOUT_S):
                 settled = await asyncio.shield(self._cashier.teller.capture(capture))
         except TimeoutError:
             log.error("capture_waits_for_database", request_id=str(capture.request_id), cost=capture.cost)
             raise Unavailable(retry_s=5) from None
+        if not is_counted:
+            return settled
         metrics.answered(
             capture.endpoint,
             capture.model,
@@ -111,8 +126,10 @@ class Relay:
             log.error("answer_cost_nothing", request_id=str(capture.request_id), model=capture.model)
         return settled
 
-    async def _interrupted(self, exchange: Exchange, measured: Measured) -> None:
-        await self.settle(exchange, capture_of(exchange, Ending("interrupted", 499, "interrupted"), measured))
+    async def _interrupted(self, exchange: Exchange, measured: Measured, made: Measured = NOTHING) -> None:
+        ending = Ending("interrupted", 499, "interrupted")
+        capture, images = capture_of(exchange, ending, measured), _images(exchange, ending, made)
+        await self.settle(exchange, capture, images)
 
     async def _whole(self, exchange: Exchange, opened: Opened, sink: Sink, headers: list[tuple[str, str]]) -> None:
         body, parsed = opened.body, opened.parsed
@@ -122,11 +139,12 @@ class Relay:
         if parsed.get("status") == "failed" and exchange.endpoint.keeps:
             ending = Ending("upstream_error", 200, "response_failed")
         capture = capture_of(exchange, ending, measured)
-        batch = self._gallery.begin(exchange)
-        data = parsed.get("data")
-        items = [item for item in data if isinstance(item, dict)] if isinstance(data, list) else []
-        named = [self._gallery.name(batch, item) for item in items] if batch is not None else []
-        if any(named):
+        companion = exchange.companion
+        made = NOTHING if companion is None else image_tool.of_answer(companion, parsed)
+        images = _images(exchange, ending, made)
+        cost = capture.cost + (images.cost if images is not None else 0)
+        batch = self._gallery.begin(companion or exchange)
+        if batch is not None and self._gallery.name_all(batch, parsed):
             body = orjson.dumps(parsed)
         render = exchange.endpoint.render
         rendered = render(exchange.job, parsed) if render is not None else None
@@ -134,16 +152,18 @@ class Relay:
             body = rendered.body
         headers += [
             ("content-type", rendered.media_type if rendered is not None else "application/json"),
-            ("x-cost-credits", format_credits(capture.cost)),
+            ("x-cost-credits", format_credits(cost)),
             ("x-upstream", exchange.attempts[-1]["deployment"]),
+            *_image_headers(exchange),
         ]
         if exchange.idempotency_key and len(body) <= MAX_REPLAY_BYTES:
             capture = replace(capture, response=StoredResponse(200, list(headers), body))
         if exchange.key.transcript_days:
             exchange.answer = body
         settled = await self.settle(exchange, capture)
+        settled = await self.settle(exchange, capture, images)
         await self._keep(exchange, _text(parsed.get("id")), parsed.get("store"))
-        await self._gallery.keep(batch, capture.cost)
+        await self._gallery.keep(batch, capture.cost if images is None else images.cost)
         if self._sells_credit:
             headers.append(("x-credits-remaining", format_credits(settled.available)))
         await sink.whole(200, headers, body)
@@ -152,15 +172,20 @@ class Relay:
 
     async def _stream(self, exchange: Exchange, opened: Opened, sink: Sink, headers: list[tuple[str, str]]) -> None:
         meter = exchange.endpoint.meter(exchange.job)
-        batch = self._gallery.begin(exchange)
-        if batch is not None and isinstance(meter, ImageMeter):
+        companion = exchange.companion
+        batch = self._gallery.begin(companion or exchange)
+        if batch is not None and isinstance(meter, ImageMeter | image_tool.ToolMeter):
             meter.name = functools.partial(self._gallery.name, batch)
-        pump = StreamPump(exchange, meter, sink, cashier=self._cashier, deadlines=self._deadlines)
+        deadlines = self._deadlines
+        if companion is not None:  # an image takes as long in the middle of a stream as before its first byte
+            deadlines = replace(deadlines, idle_s=max(deadlines.idle_s, deadlines.first_byte_s))
+        pump = StreamPump(exchange, meter, sink, cashier=self._cashier, deadlines=deadlines)
         headers += [
             ("content-type", meter.media_type),
             ("cache-control", "no-cache"),
             ("x-accel-buffering", "no"),
             ("x-upstream", exchange.attempts[-1]["deployment"]),
+            *_image_headers(exchange),
         ]
         if exchange.idempotency_key or exchange.key.transcript_days:
             sink.record(MAX_REPLAY_BYTES)
@@ -168,23 +193,26 @@ class Relay:
             await sink.start(200, headers)
             error = await pump.run(opened, lambda: self._keyring.is_revoked(exchange.key.id))
         except BaseException:
-            await self._interrupted(exchange, pump.measured())
+            await self._interrupted(exchange, pump.measured(), pump.made())
             raise
         finally:
             if exchange.key.transcript_days:
                 exchange.answer = sink.recorded
         capture = capture_of(exchange, pump.ending(error), pump.measured())
+        ending = pump.ending(error)
+        capture, images = capture_of(exchange, ending, pump.measured()), _images(exchange, ending, pump.made())
+        cost = capture.cost + (images.cost if images is not None else 0)
         last = meter.last(error)
         if exchange.idempotency_key and error is None and last is not None:
             capture = replace(capture, response=sink.stored(headers, last))
-        settled = await self.settle(exchange, capture)
+        settled = await self.settle(exchange, capture, images)
         await self._keep(exchange, meter.object_id, None)
-        await self._gallery.keep(batch, capture.cost)
+        await self._gallery.keep(batch, capture.cost if images is None else images.cost)
         if last is None:
             return
         if meter.media_type == EVENTS:
             left = f": x-credits-remaining {format_credits(settled.available)}\n" if self._sells_credit else ""
-            last += f": x-cost-credits {format_credits(capture.cost)}\n{left}\n".encode()
+            last += f": x-cost-credits {format_credits(cost)}\n{left}\n".encode()
         await sink.write(last, more=False)
 
     async def _keep(self, exchange: Exchange, upstream_id: str | None, is_stored: object) -> None:
@@ -212,6 +240,16 @@ def _measured(exchange: Exchange, answer: dict[str, Any]) -> Measured:
 
     delivered = endpoint.delivered(exchange.job, answer) if endpoint.delivered is not None else NO_UNITS
     return measure(exchange, usage, produced, tier=_text(answer.get("service_tier")), delivered=delivered)
+
+
+def _images(exchange: Exchange, ending: Ending, made: Measured) -> Capture | None:
+    """The capture of what goes with the exchange, if anything does."""
+    return None if exchange.companion is None else image_tool.capture(exchange, ending, made)
+
+
+def _image_headers(exchange: Exchange) -> list[tuple[str, str]]:
+    companion = exchange.companion
+    return [] if companion is None else [(image_tool.HEADER, f"req_{companion.request_id.hex}")]
 
 
 def _text(value: object) -> str | None:

@@ -1,11 +1,11 @@
 """Bodies and answers of responses. What would build on objects of others, or has no price, is refused."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from billing.pricing import Rate, Usage
-from proxy.gateway import fields, tokens, upstream_errors
+from proxy.gateway import fields, image_tool, tokens, upstream_errors
 from proxy.gateway.errors import InvalidRequest, UnsupportedValue
 from proxy.gateway.jobs import Job
 from proxy.gateway.snapshots import Route
@@ -23,12 +23,25 @@ MAX_TOOL_CALLS = 128
 UNKNOWN_CONTEXT = 128_000
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _FAILURES = frozenset({"response.failed"})
-_COUNTED = ("instructions", "tools", "text")
+_COUNTED = ("instructions", "text")
 NO_BACKGROUND = "Background responses need an upstream key of your own; leave 'background' out."
 _REFUSED = {
     "conversation": "Conversations are not kept here; send the turns in 'input', or use 'previous_response_id'.",
     "prompt": "Stored prompts are not offered here; send the prompt in 'instructions' and 'input'.",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Hosted:
+    """The hosted tools of a request, and how often they may be called in all."""
+
+    has_searches: bool = False
+    image_index: int | None = None
+    calls: int = 0
+    is_limited: bool = False
+
+
+NO_TOOLS = Hosted()
 
 
 def parse(body: dict[str, Any]) -> Job:
@@ -47,9 +60,14 @@ def parse(body: dict[str, Any]) -> Job:
         _refuse_references(given)
     for name in ("store", "parallel_tool_calls"):
         fields.boolean(body, name)
+    hosted = _hosted(body)
     bound = 3 + tokens.parts_bound(given, model)
     bound += sum(tokens.parts_bound(body[name], model) for name in _COUNTED if body.get(name) is not None)
-    return Job(
+    if hosted.image_index is not None:
+        bound += tokens.parts_bound(image_tool.without_mask(body["tools"]), model)
+    elif body.get("tools") is not None:
+        bound += tokens.parts_bound(body["tools"], model)
+    job = Job(
         model=model,
         body=body,
         is_stream=fields.boolean(body, "stream"),
@@ -62,9 +80,13 @@ def parse(body: dict[str, Any]) -> Job:
         end_user=fields.end_user(body),
         output_limit_field="max_output_tokens",
         continues=continues,
-        units=_tool_units(body),
+        units={WEB_SEARCH_CALLS: hosted.calls} if hosted.has_searches else {},
         details={"background": is_background},
     )
+    if hosted.image_index is not None:
+        tool = body["tools"][hosted.image_index]
+        job.tool = image_tool.parse(tool, hosted.image_index, job, calls=hosted.calls, is_limited=hosted.is_limited)
+    return job
 
 
 def bound(job: Job, route: Route, rate: Rate) -> None:
@@ -90,7 +112,8 @@ def charge(job: Job, rate: Rate, usage: Usage | None, delivered: Mapping[str, in
 
 
 def meter(job: Job) -> TypedMeter:
-    return TypedMeter(ends=_ENDS, failures=_FAILURES, inside="response", delivered=searches)
+    make = TypedMeter if job.tool is None else image_tool.ToolMeter
+    return make(ends=_ENDS, failures=_FAILURES, inside="response", delivered=searches)
 
 
 def searches(answer: dict[str, Any]) -> Mapping[str, int]:
@@ -115,27 +138,32 @@ def rewrite(job: Job, answer: dict[str, Any]) -> bool:
     return True
 
 
-def _tool_units(body: dict[str, Any]) -> Mapping[str, int]:
-    """The most that hosted tools with a price may be used; a limit is set where the client set none."""
+def _hosted(body: dict[str, Any]) -> Hosted:
+    """The hosted tools of a body, all of which must have a price; a limit is set where the client set none."""
     tools = body.get("tools")
     if tools is None:
-        return {}
+        return NO_TOOLS
     if not isinstance(tools, list):
         raise InvalidRequest("'tools' must be an array.", param="tools")
-    has_searches = False
+    has_searches, image_index = False, None
     for index, tool in enumerate(tools):
         kind = tool.get("type") if isinstance(tool, dict) else None
         if not isinstance(kind, str):
             raise InvalidRequest("Every tool must be an object with a 'type'.", param=f"tools[{index}].type")
         if kind == WEB_SEARCH or kind.startswith("web_search_"):
             has_searches = True
+        elif kind == image_tool.KIND:
+            if image_index is not None:
+                raise InvalidRequest(f"The tool {kind!r} can be given once.", param=f"tools[{index}].type")
+            image_index = index
         elif kind not in FREE_TOOLS:
             raise UnsupportedValue(f"The hosted tool {kind[:60]!r} is not offered here.", param=f"tools[{index}].type")
-    if not has_searches:
-        return {}
-    calls = fields.integer(body, "max_tool_calls", DEFAULT_TOOL_CALLS, 1, MAX_TOOL_CALLS)
-    body["max_tool_calls"] = calls
-    return {WEB_SEARCH_CALLS: calls}
+    if not has_searches and image_index is None:
+        return NO_TOOLS
+    is_limited = body.get("max_tool_calls") is not None
+    default = DEFAULT_TOOL_CALLS if image_index is None else image_tool.DEFAULT_CALLS
+    body["max_tool_calls"] = calls = fields.integer(body, "max_tool_calls", default, 1, MAX_TOOL_CALLS)
+    return Hosted(has_searches, image_index, calls, is_limited)
 
 
 def _refuse_references(given: list[Any]) -> None:
@@ -148,6 +176,18 @@ def _refuse_references(given: list[Any]) -> None:
         elif isinstance(item, dict):
             if item.get("type") == "item_reference":
                 raise UnsupportedValue("Items by reference are not offered here; send them in full.", param="input")
+            if item.get("type") == image_tool.CALL:
+                _check_image(item, given)
             if item.get("file_id"):
                 raise UnsupportedValue("Files by id are not offered here; send them in 'file_data'.", param="input")
             pending.extend(value for value in item.values() if isinstance(value, list | dict))
+
+
+def _check_image(item: dict[str, Any], given: list[Any]) -> None:
+    """An image of an earlier answer: what came of it must be here; one that failed is left out. Its `url` is ours."""
+    item.pop("url", None)
+    if item.get("result"):
+        return
+    if item.get("status") != "failed" or item not in given:
+        raise UnsupportedValue("Images by id are not offered here; send their 'result'.", param="input")
+    given.remove(item)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
+from proxy.gateway import image_tool
 from proxy.gateway.admission import Cashier
 from proxy.gateway.attempts import LOOK_AROUND_S, Deadlines, Opened
 from proxy.gateway.errors import (
@@ -93,6 +94,11 @@ class StreamPump:
             return NOTHING
         return measure(self._exchange, meter.usage, produced, tier=meter.tier, delivered=meter.delivered)
 
+    def made(self) -> Measured:
+        """What the image tool made of it as far as it came."""
+        companion = self._exchange.companion
+        return NOTHING if companion is None else image_tool.of_stream(companion, self._meter)
+
     def ending(self, error: GatewayError | None) -> Ending:
         """How the stream ended, given what `run` returned."""
         if self._sink.is_gone and (error is None or isinstance(error, UpstreamTimeout)):
@@ -147,6 +153,9 @@ class StreamPump:
         if time.perf_counter() - exchange.started_at >= CHECKPOINT_S:
             progress = capture_of(exchange, Ending("interrupted"), estimated(exchange, produced)).cost
             self._cashier.teller.checkpoint(exchange.request_id, progress)
+            if exchange.companion is not None:
+                images = image_tool.capture(exchange, Ending("interrupted"), self.made())
+                self._cashier.teller.checkpoint(images.request_id, images.cost)
         if not is_unlimited or produced * 5 < exchange.hold_output_tokens * 4:
             return None
         refusal = await self._cashier.extend(exchange)

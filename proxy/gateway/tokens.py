@@ -88,8 +88,14 @@ def _part(part: Any, texts: list[str]) -> int:
     """Tokens of one content part beside its text."""
     if not isinstance(part, dict):
         return 1
+    tokens = _media(part)
+    return _collect_all(part, texts) if tokens is None else tokens
+
+
+def _media(part: dict[str, Any]) -> int | None:
+    """Tokens of a part that is no text; None if it is text. Its base64 is not read."""
     match part.get("type"):
-        case "image_url" | "input_image" | "image":
+        case "image_url" | "input_image" | "image" | "computer_screenshot" | "image_generation_call":
             return IMAGE_TOKENS
         case "input_audio":
             audio = part.get("input_audio")
@@ -98,11 +104,11 @@ def _part(part: Any, texts: list[str]) -> int:
             return 170 + len(data) * 3 // 4 * 10_000 // (60 * 2_000) if isinstance(data, str) else FILE_TOKENS
         case "file" | "input_file":
             return FILE_TOKENS
-    return _collect_all(part, texts)
+    return None
 
 
 def _collect_all(value: Any, texts: list[str]) -> int:
-    """Gather every string below `value`; the punctuation of its JSON counts as tokens."""
+    """Gather every string below `value` that is text; the punctuation of its JSON counts as tokens."""
     extra = 0
     pending = [value]
     while pending:
@@ -111,6 +117,10 @@ def _collect_all(value: Any, texts: list[str]) -> int:
             texts.append(item)
             extra += 1
         elif isinstance(item, dict):
+            tokens = _media(item)
+            if tokens is not None:
+                extra += tokens
+                continue
             texts.extend(item)
             extra += 3 * len(item)
             pending.extend(item.values())

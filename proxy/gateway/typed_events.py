@@ -133,7 +133,7 @@ class TypedMeter:
             self.error = told if isinstance(told, dict) else {"message": str(told)}
             return before
         if kind not in self._ends:
-            return before + frame.raw
+            return before + self._passing(frame, event)
         self._end(event, kind)
         self._held = self._scrubbed(frame, event) if self.is_failed else self._told(frame, event)
         return before
@@ -153,6 +153,10 @@ class TypedMeter:
             self.delivered[self._unit] = self._ended
         if self._count_delivered is not None:
             self.delivered.update(self._count_delivered(told))
+
+    def _passing(self, frame: Frame, event: dict[str, Any]) -> bytes:
+        """An event in the middle that was looked into, as the client gets it."""
+        return frame.raw
 
     def _told(self, frame: Frame, event: dict[str, Any]) -> bytes:
         """The event that ends an answer, as the client gets it."""

@@ -14,6 +14,8 @@ from proxy.gateway.limits import Limiter
 from proxy.gateway.snapshots import Catalog
 from proxy.tests.api_kit import assert_error, customer, model
 from proxy.tests.kit import ROUTE, Kit, Script, answer, chat, usage
+from proxy.tests.test_image_tool import ROUTES as IMAGES
+from proxy.tests.test_image_tool import request
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -60,6 +62,30 @@ async def test_a_quote_never_differs_from_the_gateways_own_hold(path, body):
     await kit.call(path, body)
     quoted = quoting.quote(dict(body), Catalog({"m": ROUTE}), endpoint=path)
     assert quoted.hold_nanos == kit.teller.captures[0].hold
+
+
+async def test_a_quote_with_the_image_tool_is_what_is_held_for_both():
+    kit = Kit(
+        Script([b'{"object":"response","output":[],"usage":{"input_tokens":1,"output_tokens":1}}']), routes=IMAGES
+    )
+    body = request(max_tool_calls=3)
+    await kit.call("/v1/responses", body)
+    quoted = quoting.quote(request(max_tool_calls=3), Catalog({route.model: route for route in IMAGES}))
+    assert quoted.images is not None
+    held = {capture.model: capture.hold for capture in kit.teller.captures}
+    assert held == {"m": quoted.hold_nanos - quoted.images.hold_nanos, "painter": quoted.images.hold_nanos}
+    assert quoted.one_image_nanos * 3 < quoted.images.hold_nanos  # a later one may build on those before it
+
+
+def test_a_quote_tells_of_the_image_tool():
+    model()
+    model("painter", endpoints=["/v1/images/generations"])
+    caller = customer(credit=10**9, allowed_models=["m"])
+    told = caller.post("/v1/quote", request(max_tool_calls=1)).json()
+    assert (told["images"]["model"], told["images"]["endpoint"]) == ("painter", "/v1/images/generations")
+    assert [limit["code"] for limit in told["binding"]] == ["model_not_allowed"]
+    assert float(told["hold"]["credits"]) > float(told["images"]["hold"]["credits"]) > 0
+    assert_error(caller.post("/v1/quote", request(tool={"model": "none-such"})), 400, "unsupported_value")
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,15 @@ def test_the_bound_covers_every_kind_of_content():
     assert tokens.messages_bound({"messages": [audio]}, "gpt-4o") >= 10_000
 
 
+def test_an_image_is_never_counted_as_text_however_deep_it_lies():
+    data = "data:image/png;base64," + "Ab1/" * 50_000
+    parts = [{"type": "input_text", "text": "hello"}, {"type": "input_image", "image_url": data}]
+    call = {"type": "image_generation_call", "id": "ig_1", "result": "Ab1/" * 50_000}
+    screen = {"type": "computer_call_output", "output": {"type": "computer_screenshot", "image_url": data}}
+    for item in ({"role": "user", "content": parts}, call, screen):
+        assert tokens.IMAGE_TOKENS <= tokens.parts_bound([item], "gpt-4o") < tokens.IMAGE_TOKENS + 50
+
+
 def test_hostile_shapes_are_counted_without_failing():
     deep: dict = {}
     for _ in range(500):

@@ -10,6 +10,7 @@ events from 1; times are `2s` or `50ms`.
 
 What it says      say=TEXT · words=N · tools (a tool call only) · reasoning=N (that many hidden tokens)
                   says=failed · searches=N (a failed response, N web searches) · tier=NAME (the answer's service tier)
+                  images=N (so many of the image tool; without it one, where the words ask for a picture)
                   prompt-tokens=N · completion-tokens=N · cached-tokens=N (state the usage)
 Time              delay=T before the head · slow=T between words · drip=T a byte at a time
                   hang (never answers) · hang=headers (head, then silence) · stall=N (silence after N events)

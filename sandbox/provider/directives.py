@@ -47,6 +47,7 @@ KNOWN = frozenset(
         "times",
         "says",
         "searches",
+        "images",
         "tier",
     ]
 )

@@ -1,14 +1,16 @@
 """Answers in typed events (responses): whole, or one event after the other. Pure; sending is `delivery`'s."""
 
+import base64
 import re
 import time
 from typing import Any
 
-from sandbox.provider import answers
+from sandbox.provider import answers, images
 from sandbox.provider.directives import Directives
 from sandbox.provider.events import Event, encode
 
 _WORD = re.compile(r"\S+\s*|\s+")
+_PICTURE = re.compile(r"\b(draw|paint|sketch|picture|image|photo|illustrat\w*|logo)\b", re.IGNORECASE)
 
 
 def typed(kind: str, fields: dict[str, Any], *, is_content: bool = False) -> Event:
@@ -49,6 +51,12 @@ def response(response_id: str, body: dict[str, Any], directives: Directives) -> 
         result["output"][:0] = [
             {"id": f"ws_{number}", "type": "web_search_call", "status": "completed"} for number in calls
         ]
+    tool = next((one for one in _items(body.get("tools")) if one.get("type") == "image_generation"), None)
+    if tool is not None:
+        made = [] if is_failed else _pictures(response_id, tool, words[-1] if words else "", directives)
+        result["output"][:0] = made
+        if "no-usage" not in directives:
+            result["tool_usage"] = {"image_gen": _images_usage(tool, words, made), "web_search": {"num_requests": 0}}
     if "no-usage" not in directives:
         result["usage"] = _usage(usage) if not is_failed else None
     return result
@@ -61,8 +69,10 @@ def response_events(whole: dict[str, Any], directives: Directives) -> list[Event
         ("response.created", {"response": begun}, False),
         ("response.in_progress", {"response": begun}, False),
     ]
+    tool = next((one for one in _items(whole["tools"]) if one.get("type") == "image_generation"), {})
+    partials = int(tool.get("partial_images") or 0)
     for index, item in enumerate(whole["output"]):
-        kinds += _item_events(index, item)
+        kinds += _item_events(index, item, partials)
     kinds.append((f"response.{whole['status']}", {"response": whole}, False))
     return [
         _shaped(typed(kind, {"sequence_number": number, **fields}, is_content=is_content), directives)
@@ -70,8 +80,10 @@ def response_events(whole: dict[str, Any], directives: Directives) -> list[Event
     ]
 
 
-def _item_events(index: int, item: dict[str, Any]) -> list[tuple[str, dict[str, Any], bool]]:
+def _item_events(index: int, item: dict[str, Any], partials: int) -> list[tuple[str, dict[str, Any], bool]]:
     at = {"output_index": index}
+    if item["type"] == "image_generation_call":
+        return _picture_events(index, item, partials)
     if item["type"] != "message":
         return [("response.output_item.done", {**at, "item": item}, False)]
     text = item["content"][0]["text"]
@@ -88,6 +100,69 @@ def _item_events(index: int, item: dict[str, Any]) -> list[tuple[str, dict[str, 
         ("response.content_part.done", {**part, "part": item["content"][0]}, False),
         ("response.output_item.done", {**at, "item": item}, False),
     ]
+
+
+def _picture_events(index: int, item: dict[str, Any], partials: int) -> list[tuple[str, dict[str, Any], bool]]:
+    at = {"output_index": index}
+    of = {**at, "item_id": item["id"]}
+    shown = {name: item[name] for name in ("background", "output_format", "quality", "size")}
+    call = "response.image_generation_call"
+    return [
+        ("response.output_item.added", {**at, "item": {**item, "result": None, "status": "in_progress"}}, False),
+        (f"{call}.in_progress", of, False),
+        (f"{call}.generating", of, False),
+        *(
+            (
+                f"{call}.partial_image",
+                {**of, **shown, "partial_image_index": one, "partial_image_b64": item["result"]},
+                True,
+            )
+            for one in range(partials)
+        ),
+        (f"{call}.completed", of, False),
+        ("response.output_item.done", {**at, "item": item}, True),
+    ]
+
+
+def _pictures(response_id: str, tool: dict[str, Any], prompt: str, directives: Directives) -> list[dict[str, Any]]:
+    """The calls of the image tool: as many as `images=N` says, one where the words ask for a picture."""
+    prompt = answers.without(prompt)
+    calls = (directives.number("images") or 0) if "images" in directives else int(bool(_PICTURE.search(prompt)))
+    width, height = images.dimensions(tool.get("size"))
+    kind = tool.get("output_format") or "png"
+    kind = kind if kind in images.FORMATS else "png"
+    told = {"background": "opaque", "output_format": kind, "size": f"{width}x{height}", "action": "generate"}
+    return [
+        {
+            "id": response_id.replace("resp_", f"ig_{number}_"),
+            "type": "image_generation_call",
+            "status": "completed",
+            **told,
+            "quality": _quality(tool),
+            "revised_prompt": f"A picture: {prompt}",
+            "result": base64.b64encode(images.render(prompt, width, height, kind, number)).decode(),
+        }
+        for number in range(calls)
+    ]
+
+
+def _images_usage(tool: dict[str, Any], words: list[str], made: list[dict[str, Any]]) -> dict[str, Any]:
+    """What OpenAI tells of the tool: zero where it was not called."""
+    width, height = images.dimensions(tool.get("size"))
+    text = len(made) * answers.count(answers.without(words[-1] if words else ""))
+    pixels = len(made) * images.tokens(_quality(tool), width, height)
+    return {
+        "input_tokens": text,
+        "input_tokens_details": {"text_tokens": text, "image_tokens": 0},
+        "output_tokens": pixels,
+        "output_tokens_details": {"text_tokens": 0, "image_tokens": pixels},
+        "total_tokens": text + pixels,
+    }
+
+
+def _quality(tool: dict[str, Any]) -> str:
+    quality = str(tool.get("quality") or "auto")
+    return "medium" if quality == "auto" else quality
 
 
 def _message(response_id: str, text: str) -> dict[str, Any]:

@@ -102,6 +102,18 @@ def test_embeddings_are_unit_vectors_in_both_encodings(client, running):
     assert len(embed("a", dimensions=64).data[0].embedding) == 64
 
 
+def test_the_image_tool_draws_what_is_asked_for(client):
+    tools = [{"type": "image_generation", "size": "512x512", "quality": "low"}]
+    answer = client.responses.create(model="gpt-4o-mini", input="draw two coins", tools=tools)
+    (made,) = (item for item in answer.output if item.type == "image_generation_call")
+    with Image.open(io.BytesIO(base64.b64decode(made.result))) as image:
+        assert (image.format, image.size) == ("PNG", (512, 512))
+    assert (answer.tool_usage.image_gen.input_tokens, answer.tool_usage.image_gen.output_tokens) == (3, 272)
+    plain = client.responses.create(model="gpt-4o-mini", input="two coins", tools=tools)
+    assert [item.type for item in plain.output] == ["message"]
+    assert plain.tool_usage.image_gen.total_tokens == 0
+
+
 def test_an_image_is_a_real_one(client):
     answer = client.images.generate(model="gpt-image-2", prompt="two coins", size="1024x1536", quality="low")
     with Image.open(io.BytesIO(base64.b64decode(answer.data[0].b64_json))) as image:
