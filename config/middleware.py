@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse
+from django.middleware.common import CommonMiddleware
 from django.shortcuts import render
 from django.utils.cache import add_never_cache_headers
 from requests import RequestException
@@ -16,6 +17,8 @@ from proxy.api import errors
 from proxy.gateway.errors import InvalidRequest
 
 log = structlog.get_logger(__name__)
+
+PROBES = frozenset({"/health", "/ready", "/metrics"})
 
 
 class RequestIdMiddleware:
@@ -55,6 +58,13 @@ class ApiAnswersMiddleware:
                 response[name] = value
         response["cache-control"] = "no-store"
         return response
+
+
+class HostMiddleware(CommonMiddleware):
+    """Django's own, which refuses unknown host names; probes and Prometheus come to an address, which has none."""
+
+    def process_request(self, request: HttpRequest) -> HttpResponse | None:
+        return None if request.path in PROBES else super().process_request(request)
 
 
 class StaffSecondFactorMiddleware:
