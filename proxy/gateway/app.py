@@ -431,6 +431,7 @@ class Gateway:
             max_nanos=ceilings.read(request, ceilings.OF_CALL),
             run_max_nanos=ceilings.read(request, ceilings.OF_RUN),
             api_version=_api_version(request),
+            traceparent=request.headers.get("traceparent", ""),
         )
 
 

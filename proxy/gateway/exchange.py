@@ -35,7 +35,8 @@ class Exchange:
 
     `provider` is the only one that can serve it; empty: any. `api_version` is what the client asked of it. `max_nanos`
     and `run_max_nanos` are the client's own ceilings for this request and for its run. `own_key` is the upstream key
-    that came with it. `visibility` is that of its images in the gallery; empty: they are not kept.
+    that came with it. `visibility` is that of its images in the gallery; empty: they are not kept. `traceparent` is the
+    client's own, unread. `attempt_times` are beginning and end of the last attempts.
     """
 
     request_id: UUID
@@ -60,7 +61,9 @@ class Exchange:
     first_byte_at: float | None = None
     deployment: Deployment | None = None
     upstream_request_id: str = ""
+    traceparent: str = ""
     attempts: list[dict[str, Any]] = field(default_factory=list)
+    attempt_times: list[tuple[float, float]] = field(default_factory=list)
     is_captured: bool = False
 
     def saw_first_byte(self) -> None:

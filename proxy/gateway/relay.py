@@ -6,6 +6,7 @@ the upstream made.
 
 import asyncio
 import functools
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +31,7 @@ from proxy.gateway.pulse import PULSE
 from proxy.gateway.sinks import MAX_REPLAY_BYTES, Sink
 from proxy.gateway.streams import StreamPump, outcome_of
 from proxy.gateway.tokens import count
+from proxy.gateway.traces import Traces
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +51,7 @@ class Relay:
         objects: Objects,
         sells_credit: bool = True,
         images: ImageStore | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self._attempts = attempts
         self._cashier = cashier
@@ -57,6 +60,7 @@ class Relay:
         self._deadlines = deadlines
         self._sells_credit = sells_credit
         self._gallery = Gallery(images)
+        self._traces = traces
 
     async def run(self, exchange: Exchange, sink: Sink, headers: list[tuple[str, str]]) -> None:
         """Answer `exchange` into `sink`. Raises `GatewayError` when nothing was sent yet; then nothing is charged."""
@@ -84,6 +88,7 @@ class Relay:
         Raises `Unavailable` when PostgreSQL does not come back in time: the capture stays queued and will commit.
         """
         exchange.is_captured = True
+        asked_at = time.perf_counter()
         try:
             async with asyncio.timeout(CAPTURE_TIMEOUT_S):
                 settled = await asyncio.shield(self._cashier.teller.capture(capture))
@@ -100,6 +105,8 @@ class Relay:
             output_tokens=capture.output_tokens,
             cost=capture.cost,
         )
+        if self._traces is not None:
+            self._traces.charged(exchange, capture, asked_at=asked_at)
         PULSE.ended(capture)
         ACTIVITY.add(capture.organization_id)
         if not capture.cost and capture.outcome == "completed" and not exchange.rate.is_free:
