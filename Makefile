@@ -10,12 +10,13 @@ RUN := $(UV) run --frozen --no-sync
 CHECK_ENV := env -u DEBUG SECRET_KEY=only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGH \
 	SITE_URL=https://tuppence.example EMAIL_URL=smtp://mail.tuppence.example DATABASE_URL=postgres://checks@127.0.0.1:1/checks REDIS_URL= DB_POOL_SIZE=0
 
-.PHONY: help run test screenshots lint format bench install clean
+.PHONY: help run test screenshots lint format bench docs install clean
 
 help:
 	@echo "make run     start everything here (PORT=8000 DATA_DIR=./.data; DATABASE_URL and REDIS_URL to use your own)"
 	@echo "make test    all tests against real PostgreSQL and Redis (PYTEST_WORKERS=2; REQUIRE_BROWSER=1; ARGS=...)"
 	@echo "make lint    style, types, layers, migrations, deployment checks"
+	@echo "make docs    the documentation as a site, in .site/ (ARGS=serve shows it)"
 	@echo "make bench   the gateway's overhead, and its peers' where installed"
 
 .uv/bin/uv:
@@ -52,5 +53,9 @@ format: install
 bench: install
 	@$(RUN) python -m bench $(ARGS)
 
+# In an environment of its own, beside the project's own environment.
+docs: $(filter .uv/bin/uv,$(UV))
+	@UV_PROJECT_ENVIRONMENT=.venv-docs NO_MKDOCS_2_WARNING=1 $(UV) run --frozen --quiet --only-group docs mkdocs $(or $(ARGS),build --strict)
+
 clean:
-	rm -rf .venv .uv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache staticfiles
+	rm -rf .venv .venv-docs .site .uv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache staticfiles

@@ -1,13 +1,16 @@
 """Settlement: usage records become transfers from customers to revenue, and hourly rollups. Restartable anywhere."""
 
+import time
 from typing import Any
+from uuid import UUID
 
 import orjson
 import structlog
 from django.db import connection, transaction
+from django.dispatch import Signal
 
 from accounts import events
-from billing.models import Account
+from billing.models import Account, UsageRecord
 from billing.money import format_credits
 
 log = structlog.get_logger(__name__)
@@ -16,6 +19,9 @@ log = structlog.get_logger(__name__)
 BATCH = 5_000
 # The event names the dearest models; the sums are of all.
 MODELS_TOLD = 50
+# Sent after each commit, for tracing: `account_id`, `summary`, `request_ids` (some of what it settled), `began_at`.
+posted = Signal()
+REQUESTS_TOLD = 128
 
 
 def settle_all() -> int:
@@ -34,10 +40,20 @@ def settle_account(account: Account) -> int:
     """
     settled = 0
     while True:
+        began_at = time.perf_counter()
         with transaction.atomic():
+            waiting = _some_unsettled(account.pk) if posted.has_listeners() else []
             summary = _post(account.pk)
             if summary is not None and account.organization is not None:
                 events.record(organization=account.organization, kind="usage.recorded", data=_told(summary))
+        if summary is not None and posted.has_listeners():
+            posted.send_robust(
+                sender=None,
+                account_id=account.pk,
+                summary=summary,
+                request_ids=_settled_among(waiting),
+                began_at=began_at,
+            )
         count = summary["records"] if summary is not None else 0
         settled += count
         if count < BATCH:
@@ -52,6 +68,16 @@ def _post(account_id: int) -> dict[str, Any] | None:
         cursor.execute("SELECT billing_post_usage(%s, %s)::text", [account_id, BATCH])
         (summary,) = cursor.fetchone()
     return orjson.loads(summary) if summary else None
+
+
+def _some_unsettled(account_id: int) -> list[UUID]:
+    unsettled = UsageRecord.objects.filter(account_id=account_id, settled_at=None)
+    return list(unsettled.values_list("request_id", flat=True)[:REQUESTS_TOLD])
+
+
+def _settled_among(request_ids: list[UUID]) -> list[UUID]:
+    settled = UsageRecord.objects.filter(request_id__in=request_ids, settled_at__isnull=False)
+    return list(settled.values_list("request_id", flat=True))
 
 
 def _told(summary: dict[str, Any]) -> dict[str, Any]:

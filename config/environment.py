@@ -70,6 +70,14 @@ def env_int(name: str, default: int, *, minimum: int = 0) -> int:
     return number
 
 
+def env_share(name: str, default: float) -> float:
+    """The variable `name` as a share from 0 to 1."""
+    value = os.environ.get(name, str(default)).strip()
+    if not re.fullmatch(r"0?\.\d{1,9}|0|1|[01]\.0{1,9}", value):
+        raise SettingError(name, f"is {value!r}, expected a share such as 0.05")
+    return float(value)
+
+
 def env_seconds(name: str, default: str) -> int:
     """The variable `name` as seconds: `900`, or with a unit `15m`, `24h`, `7d`."""
     value = os.environ.get(name, default).strip().lower()

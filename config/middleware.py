@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.db import DataError
 from django.http import HttpRequest, HttpResponse
+from django.middleware.common import CommonMiddleware
 from django.shortcuts import render
 from django.utils.cache import add_never_cache_headers
 from requests import RequestException
@@ -24,6 +25,7 @@ PERMISSIONS = (
     "camera=(), geolocation=(), payment=(), usb=(), serial=(), hid=(), bluetooth=(), display-capture=(), "
     "microphone=(self), clipboard-write=(self), publickey-credentials-get=(self), publickey-credentials-create=(self)"
 )
+PROBES = frozenset({"/health", "/ready", "/metrics"})
 
 
 class RequestIdMiddleware:
@@ -95,6 +97,11 @@ class ImpossibleTextMiddleware:
         if not isinstance(exception, DataError) or "NUL (0x00)" not in str(exception):
             return None
         return render(request, "400.html", status=400)
+class HostMiddleware(CommonMiddleware):
+    """Django's own, which refuses unknown host names; probes and Prometheus come to an address, which has none."""
+
+    def process_request(self, request: HttpRequest) -> HttpResponse | None:
+        return None if request.path in PROBES else super().process_request(request)
 
 
 class StaffSecondFactorMiddleware:

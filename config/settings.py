@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import re
 from base64 import b64decode
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from config.environment import (
     env_int,
     env_seconds,
     env_secret,
+    env_share,
     object_storage,
     read_env_files,
 )
@@ -130,7 +132,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
+    "config.middleware.HostMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -415,5 +417,13 @@ STATUS_API_KEY = env_secret("STATUS_API_KEY", "")
 LOG_LEVEL = env("LOG_LEVEL", "info").upper()
 SENTRY_DSN = env_secret("SENTRY_DSN", "")
 METRICS_TOKEN = env_secret("METRICS_TOKEN", "")
+# Traces by OTLP over HTTP; off without an address. A traceparent goes to the providers with these slugs alone.
+OTEL_EXPORTER_OTLP_ENDPOINT = env("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+OTEL_TRACES_SAMPLER_ARG = env_share("OTEL_TRACES_SAMPLER_ARG", 1.0)
+OTEL_TRUSTED_PROVIDERS = frozenset(slug for slug in re.split(r"[,\s]+", env("OTEL_TRUSTED_PROVIDERS", "")) if slug)
+if OTEL_EXPORTER_OTLP_ENDPOINT and find_spec("opentelemetry") is None:
+    raise SettingError("OTEL_EXPORTER_OTLP_ENDPOINT", "needs the dependency group otel: uv sync --group otel")
+if OTEL_EXPORTER_OTLP_ENDPOINT and urlsplit(OTEL_EXPORTER_OTLP_ENDPOINT).scheme not in {"http", "https"}:
+    raise SettingError("OTEL_EXPORTER_OTLP_ENDPOINT", "expected a URL such as http://collector:4318")
 LOGGING_CONFIG = "config.logs.configure"
 LOGGING = {"level": LOG_LEVEL, "format": env("LOG_FORMAT", "json", choices=("json", "console"))}

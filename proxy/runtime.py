@@ -15,7 +15,7 @@ from django.db import DatabaseError
 from redis.exceptions import RedisError
 
 from billing.teller import Teller
-from proxy import catalog, gallery_store, keyring, live, realtime_sessions, transcript_store, upstream_objects
+from proxy import catalog, gallery_store, keyring, live, realtime_sessions, tracing, transcript_store, upstream_objects
 from proxy.client_secrets import Secrets
 from proxy.gateway import tokens
 from proxy.gateway.activity import ACTIVITY
@@ -88,7 +88,8 @@ class Runtime:
         )
         cashier = Cashier(self.teller, site_url=settings.SITE_URL)
         router = Router()
-        attempts = Attempts(client=self.client, router=router, deadlines=deadlines)
+        traces = tracing.traces()
+        attempts = Attempts(client=self.client, router=router, deadlines=deadlines, traces=traces)
         concurrency = Concurrency(redis)
         client_secrets = Secrets()
         self.sockets = AiohttpSockets(max_frame_bytes=settings.REALTIME_MAX_FRAME_BYTES)
@@ -103,6 +104,7 @@ class Runtime:
             objects=objects,
             sells_credit=not settings.IS_SELF_HOSTED,
             images=gallery_store.GalleryStore(),
+            traces=traces,
             transcripts=self.transcripts,
         )
         await self._reload_catalog()
@@ -189,6 +191,7 @@ class Runtime:
         await self.limiter.close()
         await self.sockets.close()
         await self.client.close()
+        await tracing.close()
 
     def current_catalog(self) -> Catalog:
         """The snapshot that the gateway routes by. Raises `Unavailable` before there is one."""

@@ -41,6 +41,24 @@ def test_settling_moves_unsettled_to_revenue_and_available_not_at_all(run, telle
     assert reconciliation.check() == []
 
 
+def test_whoever_listens_is_told_what_was_settled_and_of_which_requests(run, teller, customer):
+    told = []
+    use(run, teller, customer, [3, 4])
+
+    def listen(**sent):
+        told.append(sent)
+
+    settlement.posted.connect(listen)
+    try:
+        assert settlement.settle_all() == 2
+        assert settlement.settle_all() == 0
+    finally:
+        settlement.posted.disconnect(listen)
+    (sent,) = told
+    assert (sent["account_id"], sent["summary"]["cost"]) == (customer.account_id, 7)
+    assert set(sent["request_ids"]) == set(UsageRecord.objects.values_list("request_id", flat=True))
+
+
 def test_settling_in_small_batches(run, teller, customer, monkeypatch):
     monkeypatch.setattr(settlement, "BATCH", 3)
     use(run, teller, customer, [1] * 10)

@@ -45,3 +45,15 @@ def test_metrics_are_prometheus_text(client):
 def test_metrics_may_want_a_token(client, settings, token, status):
     settings.METRICS_TOKEN = "letmein"
     assert client.get("/metrics", headers={"authorization": token}).status_code == status
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
+def test_probes_may_come_to_an_address(client, settings, path):
+    settings.ALLOWED_HOSTS = ["api.example.com"]
+    assert client.get(path, headers={"host": "10.1.2.3:8000"}).status_code == 200
+
+
+def test_pages_may_not(client, settings):
+    client.raise_request_exception = False
+    settings.ALLOWED_HOSTS = ["api.example.com"]
+    assert client.get("/", headers={"host": "10.1.2.3:8000"}).status_code == 400

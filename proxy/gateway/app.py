@@ -433,6 +433,7 @@ class Gateway:
             max_nanos=ceilings.read(request, ceilings.OF_CALL),
             run_max_nanos=ceilings.read(request, ceilings.OF_RUN),
             api_version=_api_version(request),
+            traceparent=request.headers.get("traceparent", ""),
         )
         if job.tool is not None:
             image_tool.accompany(exchange, self._catalog(), ENDPOINTS[image_tool.PATH])

@@ -21,6 +21,7 @@ from proxy.gateway.providers import headers_of, url_of
 from proxy.gateway.routing import Router
 from proxy.gateway.sinks import Sink
 from proxy.gateway.snapshots import Deployment
+from proxy.gateway.traces import Traces
 from proxy.gateway.upstream import (
     Answer,
     AnswerTooLarge,
@@ -72,8 +73,9 @@ class Opened:
 class Attempts:
     """Calls a route's deployments, best first, until one answers."""
 
-    def __init__(self, *, client: Client, router: Router, deadlines: Deadlines) -> None:
+    def __init__(self, *, client: Client, router: Router, deadlines: Deadlines, traces: Traces | None = None) -> None:
         self._client = client
+        self._traces = traces
         self._router = router
         self._deadlines = deadlines
 
@@ -137,12 +139,14 @@ class Attempts:
         return min(MAX_PAUSE_S, FIRST_PAUSE_S * float(2**number)) * jitter
 
     def _note(self, exchange: Exchange, deployment: Deployment, started: float, status: int, code: str) -> None:
+        ended = time.perf_counter()
+        exchange.attempt_times.append((started, ended))
         exchange.attempts.append(
             {
                 "deployment": deployment.label,
                 "status": status,
                 "error": code,
-                "ms": round((time.perf_counter() - started) * 1000),
+                "ms": round((ended - started) * 1000),
             }
         )
 
@@ -207,6 +211,8 @@ class Attempts:
             "content-type": "application/json",
             "accept": exchange.endpoint.accept if exchange.job.is_stream else "application/json",
         }
+        if self._traces is not None:
+            headers |= self._traces.headers(exchange, deployment)
         body = upstream_body(exchange.endpoint, exchange.job, deployment, output_cap=exchange.output_cap)
         if isinstance(body, Upload):
             headers |= {"content-type": body.content_type, "content-length": str(body.length)}

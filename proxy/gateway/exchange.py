@@ -39,6 +39,8 @@ class Exchange:
     what the client got, where transcripts are kept.
     that came with it. `visibility` is that of its images in the gallery; empty: they are not kept. `companion` is what
     its hosted image tool makes: a request of its own that begins and ends with this one.
+    that came with it. `visibility` is that of its images in the gallery; empty: they are not kept. `traceparent` is the
+    client's own, unread. `attempt_times` are beginning and end of the last attempts.
     """
 
     request_id: UUID
@@ -63,7 +65,9 @@ class Exchange:
     first_byte_at: float | None = None
     deployment: Deployment | None = None
     upstream_request_id: str = ""
+    traceparent: str = ""
     attempts: list[dict[str, Any]] = field(default_factory=list)
+    attempt_times: list[tuple[float, float]] = field(default_factory=list)
     is_captured: bool = False
     answer: bytes = field(default=b"", repr=False)
     companion: "Exchange | None" = None

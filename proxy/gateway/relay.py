@@ -6,6 +6,7 @@ the upstream made.
 
 import asyncio
 import functools
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +31,7 @@ from proxy.gateway.pulse import PULSE
 from proxy.gateway.sinks import MAX_REPLAY_BYTES, Sink
 from proxy.gateway.streams import StreamPump, outcome_of
 from proxy.gateway.tokens import count
+from proxy.gateway.traces import Traces
 from proxy.gateway.transcripts import Transcripts
 
 log = structlog.get_logger(__name__)
@@ -51,6 +53,7 @@ class Relay:
         sells_credit: bool = True,
         images: ImageStore | None = None,
         transcripts: Transcripts | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self._attempts = attempts
         self._cashier = cashier
@@ -60,6 +63,7 @@ class Relay:
         self._sells_credit = sells_credit
         self._gallery = Gallery(images)
         self._transcripts = transcripts or Transcripts(None)
+        self._traces = traces
 
     async def run(self, exchange: Exchange, sink: Sink, headers: list[tuple[str, str]]) -> None:
         """Answer `exchange` into `sink`. Raises `GatewayError` when nothing was sent yet; then nothing is charged."""
@@ -102,6 +106,7 @@ class Relay:
         return max(await asyncio.shield(both), key=lambda settled: settled.version)
 
     async def _commit(self, exchange: Exchange, capture: Capture, *, is_counted: bool = True) -> Settled:
+        asked_at = time.perf_counter()
         try:
             async with asyncio.timeout(CAPTURE_TIMEOUT_S):
                 settled = await asyncio.shield(self._cashier.teller.capture(capture))
@@ -120,6 +125,8 @@ class Relay:
             output_tokens=capture.output_tokens,
             cost=capture.cost,
         )
+        if self._traces is not None:
+            self._traces.charged(exchange, capture, asked_at=asked_at)
         PULSE.ended(capture)
         ACTIVITY.add(capture.organization_id)
         if not capture.cost and capture.outcome == "completed" and not exchange.rate.is_free:

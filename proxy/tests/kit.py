@@ -22,6 +22,7 @@ from proxy.gateway.realtime.secrets import Bound, Wanted
 from proxy.gateway.relay import Relay
 from proxy.gateway.routing import Router
 from proxy.gateway.snapshots import Catalog, Deployment, Key, Route
+from proxy.gateway.traces import Traces
 from proxy.gateway.transcripts import Transcripts
 from proxy.gateway.upstream import Disconnected, TimedOut, UpstreamError
 
@@ -258,6 +259,7 @@ class Kit:
         passthrough_paths: tuple[str, ...] = (),
         images: ImageStore | None = None,
         transcripts: Transcripts | None = None,
+        traces: Traces | None = None,
         **options: Any,
     ) -> None:
         deadlines = deadlines or Deadlines()
@@ -266,7 +268,7 @@ class Kit:
         self.client = ScriptedClient(*(scripts or (Script(),)))
         self.objects = TestObjects()
         cashier = Cashier(self.teller, site_url="https://example.test")
-        attempts = Attempts(client=self.client, router=Router(), deadlines=deadlines)
+        attempts = Attempts(client=self.client, router=Router(), deadlines=deadlines, traces=traces)
         self.gateway = Gateway(
             keyring=self.keyring,
             catalog=lambda: Catalog({route.model: route for route in routes}),
@@ -280,6 +282,7 @@ class Kit:
                 deadlines=deadlines,
                 objects=self.objects,
                 images=images,
+                traces=traces,
                 transcripts=transcripts,
             ),
             client_secrets=TestSecrets(),
