@@ -97,6 +97,8 @@ class ImpossibleTextMiddleware:
         if not isinstance(exception, DataError) or "NUL (0x00)" not in str(exception):
             return None
         return render(request, "400.html", status=400)
+
+
 class HostMiddleware(CommonMiddleware):
     """Django's own, which refuses unknown host names; probes and Prometheus come to an address, which has none."""
 

@@ -35,12 +35,10 @@ class Exchange:
 
     `provider` is the only one that can serve it; empty: any. `api_version` is what the client asked of it. `max_nanos`
     and `run_max_nanos` are the client's own ceilings for this request and for its run. `own_key` is the upstream key
-    that came with it. `visibility` is that of its images in the gallery; empty: they are not kept. `answer` is
-    what the client got, where transcripts are kept.
-    that came with it. `visibility` is that of its images in the gallery; empty: they are not kept. `companion` is what
-    its hosted image tool makes: a request of its own that begins and ends with this one.
-    that came with it. `visibility` is that of its images in the gallery; empty: they are not kept. `traceparent` is the
-    client's own, unread. `attempt_times` are beginning and end of the last attempts.
+    that came with it. `visibility` is that of its images in the gallery; empty: they are not kept. `answer` is what the
+    client got, where transcripts are kept. `companion` is what its hosted image tool makes: a request of its own that
+    begins and ends with this one. `traceparent` is the client's own, unread. `attempt_times` are beginning and end of
+    the last attempts.
     """
 
     request_id: UUID

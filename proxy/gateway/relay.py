@@ -167,7 +167,6 @@ class Relay:
             capture = replace(capture, response=StoredResponse(200, list(headers), body))
         if exchange.key.transcript_days:
             exchange.answer = body
-        settled = await self.settle(exchange, capture)
         settled = await self.settle(exchange, capture, images)
         await self._keep(exchange, _text(parsed.get("id")), parsed.get("store"))
         await self._gallery.keep(batch, capture.cost if images is None else images.cost)
@@ -205,7 +204,6 @@ class Relay:
         finally:
             if exchange.key.transcript_days:
                 exchange.answer = sink.recorded
-        capture = capture_of(exchange, pump.ending(error), pump.measured())
         ending = pump.ending(error)
         capture, images = capture_of(exchange, ending, pump.measured()), _images(exchange, ending, pump.made())
         cost = capture.cost + (images.cost if images is not None else 0)
