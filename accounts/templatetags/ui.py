@@ -1,5 +1,6 @@
 """Tags and filters of every page: icons, names of the site, the form field, the organization switcher."""
 
+import contextlib
 from typing import Any
 
 from allauth.account.models import EmailAddress
@@ -7,6 +8,7 @@ from allauth.socialaccount.providers.base import Provider
 from django import template
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import DisallowedHost
 from django.forms import BoundField
 from django.http import HttpRequest
 from django.templatetags.static import static
@@ -67,7 +69,11 @@ def demo_login() -> str:
 def api_base(context: dict[str, Any]) -> str:
     """Where an SDK is pointed at: `https://host/v1`, as the reader's own browser reaches it."""
     request: HttpRequest | None = context.get("request")
-    return request.build_absolute_uri("/v1") if request else f"{settings.SITE_URL}/v1"
+    if request:
+        # The page that refuses an unknown host name is a page, too.
+        with contextlib.suppress(DisallowedHost):
+            return request.build_absolute_uri("/v1")
+    return f"{settings.SITE_URL}/v1"
 
 
 @register.inclusion_tag("components/field.html")
