@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.http import HttpResponse
-from rest_framework.decorators import api_view
+from rest_framework.decorators import api_view, permission_classes
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -19,7 +19,7 @@ from billing.reports import MAX_DAYS, Span, Sums, Which
 from billing.request_log import Filter
 from billing.usage_forms import STATUSES
 from proxy.api.answers import moment, money
-from proxy.api.authentication import Caller
+from proxy.api.authentication import Caller, Member, may
 from proxy.api.credits import amount_of
 from proxy.api.errors import NotFound
 from proxy.gateway.errors import InvalidRequest
@@ -36,9 +36,10 @@ _LOGGED = [
 
 
 @api_view(["GET"])
+@permission_classes([may("usage.view")])
 def stats(request: Request) -> HttpResponse:
     """The sums of the days, and how they divide by model, key, endpoint and end user."""
-    caller: Caller = request.user
+    caller: Caller | Member = request.user
     span, which = _span(request), _which(request)
     found = reports.total(caller.organization, span, which)
     parts = {
@@ -66,9 +67,10 @@ def stats(request: Request) -> HttpResponse:
 
 
 @api_view(["GET"])
+@permission_classes([may("usage.view")])
 def daily(request: Request) -> HttpResponse:
     """The sums of each day, the oldest first; days without requests are there, with zeros."""
-    caller: Caller = request.user
+    caller: Caller | Member = request.user
     span = _span(request)
     found = reports.daily(caller.organization, span, _which(request))
     rows = [{"date": day.isoformat()} | _sums(sums) for day, sums in found.items()]
@@ -78,12 +80,13 @@ def daily(request: Request) -> HttpResponse:
 
 
 @api_view(["GET"])
+@permission_classes([may("usage.view")])
 def logs(request: Request) -> HttpResponse:
     """Requests, the newest first: cursor pages by `after`.
 
     A page may be short and still have a next one: it looks at a bounded number of requests.
     """
-    caller: Caller = request.user
+    caller: Caller | Member = request.user
     limit = _limit(request.query_params.get("limit", ""))
     page = request_log.page(
         organization=caller.organization,

@@ -6,9 +6,10 @@ from drf_spectacular.openapi import AutoSchema
 
 # The security scheme of `components.yaml` by the name of the class that checks it; {}: nobody need be known.
 SCHEMES: dict[str, list[dict[str, list[str]]]] = {
-    "KeyAuthentication": [{"apiKey": []}],
+    "KeyAuthentication": [{"apiKey": []}, {"accessToken": []}],
     "MaybeKey": [{"apiKey": []}, {}],
-    "AdminToken": [{"adminToken": []}],
+    "MemberAuthentication": [{"accessToken": []}],
+    "OperatorAuthentication": [{"adminToken": []}, {"apiKey": []}, {"accessToken": []}],
 }
 
 
