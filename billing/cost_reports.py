@@ -14,7 +14,8 @@ from django.db import connection
 
 from billing.reports import Span
 
-TOP = 12
+TOP = 6
+BARS = 12
 MAX_USERS = 1_000
 _USED = """(
     SELECT used.*, coalesce(k.created_by_id, -coalesce(used.key_id, 0)) AS who FROM (
@@ -57,6 +58,11 @@ class CostReport:
     @property
     def top(self) -> list[UserCost]:
         return self.users[:TOP]
+
+    @property
+    def bars(self) -> list[UserCost]:
+        """The dearest, of whom there are more where each is only one bar."""
+        return self.users[:BARS]
 
     @property
     def others(self) -> list[int]:

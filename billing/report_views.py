@@ -164,20 +164,20 @@ def _charts(report: CostReport, organization: Organization | None) -> list[Chart
     }
     amounts = list(report.daily.values())
     by_user = [
-        _series(user.name, [report.daily_by_user.get((day, user.who), 0) for day in days], number % 6 + 1)
+        _series(user.name, [report.daily_by_user.get((day, user.who), 0) for day in days], number + 1)
         for number, user in enumerate(report.top)
     ]
     if len(report.users) > len(report.top):
         by_user.append(_series(f"{len(report.users) - len(report.top)} others", report.others, 7))
-    top = report.top
+    bars = report.bars
     return [
         Chart(
             "by-user",
             "Cost by user",
-            [user.name for user in top],
-            [""] * len(top),
-            [_series("Cost", [user.cost_nanos for user in top], 1)],
-            note=f"The {len(top)} dearest of {len(report.users):,}." if len(report.users) > len(top) else "",
+            [user.name for user in bars],
+            [""] * len(bars),
+            [_series("Cost", [user.cost_nanos for user in bars], 1)],
+            note=f"The {len(bars)} dearest of {len(report.users):,}." if len(report.users) > len(bars) else "",
             head="User",
             unit="usd",
             is_slanted=True,

@@ -20,7 +20,7 @@ from billing.models import UsageRecord
 from billing.usage import FAILED, first_id_at, midnight
 
 PAGE_SIZE = 50
-LOOKED_AT = 50_000
+LOOKED_AT = 25_000
 MAX_JUMPS = 3
 MAX_PAGES = 60
 # One name in the filter may stand for several outcomes.

@@ -45,6 +45,7 @@ urlpatterns = [
     path("o/<slug:slug>/requests/<uuid:request_id>/words/", transcript_views.transcript, name="transcript"),
     path("o/<slug:slug>/requests/<uuid:request_id>/", views.request_detail, name="request-detail"),
     path("o/<slug:slug>/usage/", usage_views.usage, name="usage"),
+    path("o/<slug:slug>/usage/end-users/", usage_views.usage_end_users, name="usage-end-users"),
     path("o/<slug:slug>/usage/days.csv", usage_views.usage_file, name="usage-file"),
     path("o/<slug:slug>/keys/<uuid:key_id>/budgets/", views.key_budgets, name="key-budgets"),
     path("o/<slug:slug>/limits/", limit_views.limits, name="limits"),

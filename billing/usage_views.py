@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -30,6 +30,16 @@ PRESETS = (("7 days", 7), ("30 days", 30), ("90 days", 90))
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """A name and its sums before they are shown; `query` is what narrows the filters to it."""
+
+    name: str
+    sums: Sums
+    query: dict[str, str] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
     """One line of a breakdown; `query` narrows the page to it, `log` is the address of its requests."""
 
@@ -51,7 +61,11 @@ class Breakdown:
     shares: list[Share]
     more: int = 0
     has_latency: bool = False
-    note: str = ""
+    all_url: str = ""
+
+    @property
+    def total(self) -> int:
+        return len(self.shares) + self.more
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +85,11 @@ class Asked:
     which: Which
     kept: dict[str, str]
 
+    @property
+    def may_divide_by_end_user(self) -> bool:
+        """Only the rollups know of end users and something else, and there may be as many of them as requests."""
+        return self.which.dimensions <= {"end_user"}
+
     def log(self, first: date | None = None, last: date | None = None, **more: str) -> str:
         """The requests of these days, of all by default."""
         days = {"first_day": (first or self.span.first).isoformat(), "last_day": (last or self.span.last).isoformat()}
@@ -84,30 +103,28 @@ class Asked:
 @require_GET
 @login_required
 def usage(request: MemberRequest, slug: str) -> HttpResponse:
-    organization = organization_for(request, slug, Role.VIEWER)
-    form = UsageForm(request.GET, organization=organization)
-    today = datetime.now(ZoneInfo(organization.timezone)).date()
-    span, which = form.span(today), form.which()
-    kept = {name: request.GET[name] for name in form.given if name not in {"first_day", "last_day"}}
-    asked = Asked(organization, span, which, kept)
-    days = reports.daily(organization, span, which)
-    before = reports.daily(organization, span.previous, which)
+    form, asked, today = _asked(request, slug)
+    days = reports.daily(asked.organization, asked.span, asked.which)
+    before = reports.daily(asked.organization, asked.span.previous, asked.which)
     total, earlier = sum(days.values(), NOTHING), sum(before.values(), NOTHING)
     context = {
-        "organization": organization,
+        "organization": asked.organization,
         "form": form,
-        "span": span,
-        "previous": span.previous,
+        "span": asked.span,
+        "previous": asked.span.previous,
         "total": total,
         "changes": _changes(total, earlier),
         "charts": _charts(asked, days, before) if total.requests else [],
         "breakdowns": _breakdowns(asked) if total.requests else [],
-        "presets": [(label, _preset(asked, today, length), _is(span, today, length)) for label, length in PRESETS],
-        "file_query": asked.page(),
+        "presets": [
+            (label, _preset(asked, today, length), _is(asked.span, today, length)) for label, length in PRESETS
+        ],
+        "query": asked.page(),
         "log": asked.log(),
-        "is_filtered": bool(kept),
+        "is_filtered": bool(asked.kept),
         "may_report": request.membership.role in {Role.OWNER, Role.ADMIN},
-        "has_latency": not which.end_user,
+        "has_latency": not asked.which.end_user,
+        "has_end_users": asked.may_divide_by_end_user,
     }
     template = "billing/usage.html#report" if request.htmx else "billing/usage.html"
     response = render(request, template, context)
@@ -117,12 +134,36 @@ def usage(request: MemberRequest, slug: str) -> HttpResponse:
 
 @require_GET
 @login_required
+def usage_end_users(request: MemberRequest, slug: str) -> HttpResponse:
+    """Who of the tenant's own users cost most: a part of the usage page, which need not wait for it, or a page."""
+    _, asked, _ = _asked(request, slug)
+    found = reports.by(asked.organization, asked.span, asked.which, "end_user") if asked.may_divide_by_end_user else {}
+    lines = [Line(name or "none named", sums, {"end_user": name} if name else {}) for name, sums in found.items()]
+    part = _breakdown(
+        "end-users",
+        "End users",
+        "End user",
+        lines,
+        asked,
+        most=SHOWN_ROWS if request.htmx else reports.TOP,
+        whole=reports.total(asked.organization, asked.span, asked.which),
+    )
+    if part.more:
+        part = replace(part, all_url=f"{request.path}?{asked.page()}")
+    context = {"organization": asked.organization, "span": asked.span, "query": asked.page(), "part": part}
+    template = "billing/breakdown.html" if request.htmx else "billing/usage_end_users.html"
+    response = render(request, template, context)
+    patch_vary_headers(response, ["HX-Request"])
+    return response
+
+
+@require_GET
+@login_required
 def usage_file(request: MemberRequest, slug: str) -> HttpResponse:
     """The days of the usage page as CSV, amounts in credits."""
-    organization = organization_for(request, slug, Role.VIEWER)
-    form = UsageForm(request.GET, organization=organization)
-    span = form.span(datetime.now(ZoneInfo(organization.timezone)).date())
-    days = reports.daily(organization, span, form.which())
+    _, asked, _ = _asked(request, slug)
+    span = asked.span
+    days = reports.daily(asked.organization, span, asked.which)
     names = ["day", "requests", "errors", "input_tokens", "output_tokens", "credits", "p50_ms", "p95_ms"]
     rows = (
         [
@@ -142,6 +183,15 @@ def csv_of(name: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Htt
     writer.writerows([plain(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return HttpResponse(out.getvalue(), content_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _asked(request: MemberRequest, slug: str) -> tuple[UsageForm, Asked, date]:
+    """The form, what it asks for, and the organization's today."""
+    organization = organization_for(request, slug, Role.VIEWER)
+    form = UsageForm(request.GET, organization=organization)
+    today = datetime.now(ZoneInfo(organization.timezone)).date()
+    kept = {name: request.GET[name] for name in form.given if name not in {"first_day", "last_day"}}
+    return form, Asked(organization, form.span(today), form.which(), kept), today
 
 
 def _preset(asked: Asked, today: date, length: int) -> str:
@@ -238,51 +288,44 @@ def _breakdowns(asked: Asked) -> list[Breakdown]:
     by_key = reports.by(organization, span, which, "key", has_latency=False)
     keys = ApiKey.objects.select_related("created_by").in_bulk([pk for pk in by_key if pk is not None])
     endpoints = reports.by(organization, span, which, "endpoint", has_latency=False)
-    found = [
-        _breakdown("models", "Models", "Model", [(n, "", s, {"model": n}) for n, s in models.items()], asked),
-        _breakdown("keys", "Keys", "Key", [_of_key(keys.get(pk or 0), sums) for pk, sums in by_key.items()], asked),
+    of_models = [Line(name, sums, {"model": name}) for name, sums in models.items()]
+    of_endpoints = [Line(name, sums, {"endpoint": name}) for name, sums in endpoints.items()]
+    of_keys = [_of_key(keys.get(pk or 0), sums) for pk, sums in by_key.items()]
+    return [
+        _breakdown("models", "Models", "Model", of_models, asked),
+        _breakdown("keys", "Keys", "Key", of_keys, asked),
         _breakdown("members", "Members", "Maker of the key", _of_members(by_key, keys), asked),
-        _breakdown(
-            "endpoints", "Endpoints", "Endpoint", [(n, "", s, {"endpoint": n}) for n, s in endpoints.items()], asked
-        ),
+        _breakdown("endpoints", "Endpoints", "Endpoint", of_endpoints, asked),
     ]
-    if which.dimensions <= {"end_user"}:
-        users = reports.by(organization, span, which, "end_user")
-        rows = [(name or "none named", "", sums, {"end_user": name} if name else {}) for name, sums in users.items()]
-        found.append(_breakdown("end-users", "End users", "End user", rows, asked))
-    else:
-        note = "Without another filter, the end users are listed here."
-        found.append(Breakdown("end-users", "End users", "End user", [], note=note))
-    return found
 
 
 def _breakdown(
-    slug: str, title: str, head: str, rows: list[tuple[str, str, Sums, dict[str, str]]], asked: Asked
+    name: str, title: str, head: str, rows: list[Line], asked: Asked, *, most: int = SHOWN_ROWS, whole: Sums = NOTHING
 ) -> Breakdown:
-    """The dearest rows; where nothing cost anything, the share is of the requests."""
-    cost = sum(sums.cost_nanos for _, _, sums, _ in rows)
-    requests = sum(sums.requests for _, _, sums, _ in rows) or 1
+    """The dearest rows as shares of the `whole`, by default their own sum; of requests where nothing cost anything."""
+    cost = whole.cost_nanos or sum(line.sums.cost_nanos for line in rows)
+    requests = whole.requests or sum(line.sums.requests for line in rows) or 1
     shares = [
         Share(
-            name,
-            note,
-            sums,
-            round(100 * sums.cost_nanos / cost) if cost else round(100 * sums.requests / requests),
-            asked.page(**query) if query else "",
-            asked.log(**query) if query else "",
+            line.name,
+            line.note,
+            line.sums,
+            round(100 * line.sums.cost_nanos / cost) if cost else round(100 * line.sums.requests / requests),
+            asked.page(**line.query) if line.query else "",
+            asked.log(**line.query) if line.query else "",
         )
-        for name, note, sums, query in rows[:SHOWN_ROWS]
+        for line in rows[:most]
     ]
-    return Breakdown(slug, title, head, shares, max(len(rows) - SHOWN_ROWS, 0), has_latency=slug == "models")
+    return Breakdown(name, title, head, shares, max(len(rows) - most, 0), has_latency=name == "models")
 
 
-def _of_key(key: ApiKey | None, sums: Sums) -> tuple[str, str, Sums, dict[str, str]]:
+def _of_key(key: ApiKey | None, sums: Sums) -> Line:
     if key is None:
-        return ("no key", "recorded from outside", sums, {})
-    return (key.name, key.masked, sums, {"key": str(key.public_id)})
+        return Line("no key", sums, note="recorded from outside")
+    return Line(key.name, sums, {"key": str(key.public_id)}, key.masked)
 
 
-def _of_members(by_key: dict[int | None, Sums], keys: dict[int, ApiKey]) -> list[tuple[str, str, Sums, dict[str, str]]]:
+def _of_members(by_key: dict[int | None, Sums], keys: dict[int, ApiKey]) -> list[Line]:
     """By who made the keys; those that nobody did, as over the API, are one line."""
     found: dict[int | None, tuple[str, Sums]] = {}
     for pk, sums in by_key.items():
@@ -290,8 +333,8 @@ def _of_members(by_key: dict[int | None, Sums], keys: dict[int, ApiKey]) -> list
         maker = key.created_by if key else None
         name, so_far = found.get(maker.pk if maker else None, (maker.email if maker else "nobody", NOTHING))
         found[maker.pk if maker else None] = (name, so_far + sums)
-    rows = [
-        (name, "" if pk else "keys that no member made", sums, {"member": member_id(pk)} if pk else {})
+    lines = [
+        Line(name, sums, {"member": member_id(pk)} if pk else {}, "" if pk else "keys that no member made")
         for pk, (name, sums) in found.items()
     ]
-    return sorted(rows, key=lambda row: -row[2].cost_nanos)
+    return sorted(lines, key=lambda line: -line.sums.cost_nanos)

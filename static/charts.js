@@ -95,7 +95,12 @@
     const lines = data.series.filter((one) => one.kind === "line");
     const plotted = [...[...bars].reverse().map((one) => [one, one.heights]), ...lines.map((one) => [one, one.values])];
     const font = `11px ${getComputedStyle(document.body).fontFamily}`;
-    const text = figure.dataset.unit === "ms" ? shortTime : (value) => short.format(value);
+    const { unit } = figure.dataset;
+    const text = (value) => {
+      if (unit === "ms") return shortTime(value);
+      if (unit) return unit === "usd" ? `$${short.format(value)}` : short.format(value);
+      return Number.isInteger(value) ? short.format(value) : "";
+    };
     const axis = { font, stroke: color("--muted-foreground"), ticks: { show: false } };
     const isSlanted = "slanted" in figure.dataset;
     const scaleOf = (one) => (one.axis === "right" ? "right" : "y");

@@ -70,6 +70,7 @@ def test_what_is_not_settled_yet_counts(cast: Cast) -> None:
 
 def test_more_users_than_are_shown_are_the_others(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost_reports, "TOP", 1)
+    monkeypatch.setattr(cost_reports, "BARS", 1)
     some_usage(cast)
     told = data(cast.client("owner"))
     assert [row["others"]["credits"] for row in told["daily_by_user"]] == ["0.0000", "0.0000", "2.0000"]

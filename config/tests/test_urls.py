@@ -208,6 +208,7 @@ TABLE = [
     Row("billing:statement-file", BOOKKEEPERS),
     Row("billing:transfers", BOOKKEEPERS),
     Row("billing:usage", MEMBERS),
+    Row("billing:usage-end-users", MEMBERS),
     Row("billing:usage-file", MEMBERS),
     Row("billing:key-budgets", MEMBERS),
     Row("billing:key-budgets", _made(ADMINS, 302), "post", {"tokens_day": "1000"}),

@@ -52,6 +52,12 @@ def shares(page: dict[str, Any], name: str) -> list[tuple[str, int, int]]:
     return [(share.name, share.sums.requests, share.percent) for share in part.shares]
 
 
+def end_users(client: Client, cast: Cast, **query: str) -> Breakdown:
+    address = reverse("billing:usage-end-users", args=[cast.organization.slug])
+    found: Breakdown = client.get(address, DAYS | query).context["part"]
+    return found
+
+
 def some_usage(cast: Cast) -> tuple[ApiKey, ApiKey]:
     """Two keys, one made by the owner: 3 credits on the 16th, 1 on the 18th, 2 on the 13th, which is before."""
     mine = key_of(cast.organization, "mine", by=cast.users["owner"])
@@ -92,7 +98,10 @@ def test_it_divides_by_model_key_member_endpoint_and_end_user(cast: Cast, client
     assert shares(page, "keys") == [("mine", 1, 75), ("other", 2, 25)]
     assert shares(page, "members") == [(cast.users["owner"].email, 1, 75), ("nobody", 2, 25)]
     assert shares(page, "endpoints") == [("/v1/chat/completions", 3, 100)]
-    assert shares(page, "end-users") == [("none named", 2, 75), ("ann", 1, 25)]
+    assert [(share.name, share.sums.requests, share.percent) for share in end_users(client, cast).shares] == [
+        ("none named", 2, 75),
+        ("ann", 1, 25),
+    ]
 
 
 def test_every_link_leads_to_just_its_requests(cast: Cast, client: Client) -> None:
@@ -108,7 +117,7 @@ def test_every_link_leads_to_just_its_requests(cast: Cast, client: Client) -> No
     cost = chart(page, "cost")
     assert found(f"{cost.links[2]}&{cost.series[0].query}") == 0
     assert found(f"{cost.links[2]}&{cost.series[1].query}") == 2
-    for part in page["breakdowns"]:
+    for part in [*page["breakdowns"], end_users(client, cast)]:
         for share in part.shares:
             if share.log:
                 assert found(share.log) == share.sums.requests
@@ -134,10 +143,11 @@ def test_a_day_is_the_organizations(is_settled: bool, cast: Cast, client: Client
         settle(cast.organization)
     page = page_of(client, cast)
     assert [row.cells[0][0] for row in chart(page, "cost").rows] == [1, 2, 4]
-    for part in page["breakdowns"]:
+    for part in [*page["breakdowns"], end_users(client, cast)]:
         assert sum(share.sums.cost_nanos for share in part.shares) == 70_000_000
     one_day = page_of(client, cast, first_day="2026-11-17", last_day="2026-11-17")
-    assert [shares(one_day, part.id)[0][1] for part in one_day["breakdowns"]] == [1] * 5
+    assert [shares(one_day, part.id)[0][1] for part in one_day["breakdowns"]] == [1] * 4
+    assert end_users(client, cast, first_day="2026-11-17", last_day="2026-11-17").shares[0].sums.requests == 1
     assert page_of(client, cast, end_user="ann")["total"].cost_nanos == 70_000_000
 
 
@@ -189,7 +199,7 @@ def test_it_says_what_to_do_where_there_is_nothing(cast: Cast, client: Client) -
 )  # fmt: skip
 def test_nonsense_in_the_address_does_not_break_it(query: dict[str, str], cast: Cast, client: Client) -> None:
     some_usage(cast)
-    for name in ("usage", "usage-file"):
+    for name in ("usage", "usage-file", "usage-end-users"):
         assert client.get(reverse(f"billing:{name}", args=[cast.organization.slug]), query).status_code == 200
 
 
@@ -207,6 +217,8 @@ def test_it_needs_few_queries(cast: Cast, client: Client, django_assert_max_num_
         request_of(key, NOON, model=f"m{number}", end_user=f"u{number}")
     with django_assert_max_num_queries(16):
         page_of(client, cast)
+    with django_assert_max_num_queries(9):
+        end_users(client, cast)
     with django_assert_max_num_queries(6):
         client.get(reverse("billing:usage-file", args=[cast.organization.slug]), DAYS)
 
@@ -219,3 +231,26 @@ def test_counts_are_short() -> None:
 def test_the_span_before_is_as_long_and_right_before(cast: Cast, client: Client) -> None:
     previous = page_of(client, cast)["previous"]
     assert (previous.first, previous.last) == (date(2026, 11, 13), date(2026, 11, 15))
+
+
+def test_the_page_shows_the_dearest_end_users_and_another_all(cast: Cast, client: Client) -> None:
+    key = key_of(cast.organization)
+    for number in range(12):
+        request_of(key, NOON, end_user=f"u{number}", cost_nanos=10_000_000 * (number + 1))
+    address = reverse("billing:usage-end-users", args=[cast.organization.slug])
+    part = client.get(address, DAYS, headers={"HX-Request": "true"})
+    assert "<html" not in part.content.decode()
+    assert [share.name for share in part.context["part"].shares][:2] == ["u11", "u10"]
+    assert len(part.context["part"].shares) == 10
+    assert "The dearest 12" in part.content.decode()
+    whole = client.get(address, DAYS)
+    assert len(whole.context["part"].shares) == 12
+    # 12 of 78 credits
+    assert whole.context["part"].shares[0].percent == 15
+    assert end_users(client, cast, model="gpt-fast").shares == []
+    assert (
+        "Show the end users"
+        not in client.get(
+            reverse("billing:usage", args=[cast.organization.slug]), DAYS | {"model": "gpt-fast"}
+        ).content.decode()
+    )
