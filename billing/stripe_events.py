@@ -41,6 +41,8 @@ class WrongMode(ValueError):
 
 def verify(payload: bytes, header: str) -> dict[str, Any]:
     """The event, if any of our secrets signed it within five minutes of now. Raises `BadSignature`, `WrongMode`."""
+    if not header.isascii():  # stripe compares texts that must be
+        raise BadSignature
     for secret in settings.STRIPE_WEBHOOK_SECRETS:
         try:
             stripe.WebhookSignature.verify_header(payload.decode(), header, secret, TOLERANCE_S)

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_safe
 from gallery import keeping, links
 from gallery.models import Image, Visibility
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 _SHOWN = frozenset(links.EXTENSIONS)
 
 

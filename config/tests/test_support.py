@@ -205,7 +205,7 @@ def test_a_person_is_signed_out_switched_off_and_on_and_sent_a_link(cast: Cast, 
     assert User.objects.get(pk=owner.pk).is_active
     _act(client, PEOPLE, "switch_off", boss.pk)
     assert User.objects.get(pk=boss.pk).is_active
-    assert set(AuditEntry.objects.filter(target_id=owner.pk).values_list("action", flat=True)) == {
+    assert set(AuditEntry.objects.filter(target_id=owner.public_id).values_list("action", flat=True)) == {
         "user.sign_out", "user.send_reset", "user.switch_off", "user.switch_on",
     }  # fmt: skip
 
