@@ -22,7 +22,7 @@ class TranscriptForm(forms.Form):
     """What shall be kept."""
 
     is_on = forms.BooleanField(
-        label="Keep requests and answers",
+        label="Keep prompts and answers",
         required=False,
         help_text="Of every key of the organization, from now on. Images, sounds and files are never kept here.",
     )
@@ -68,7 +68,7 @@ def transcripts_delete(request: MemberRequest, slug: str) -> HttpResponse:
     organization = organization_for(request, slug, Role.ADMIN)
     if request.method == "POST":
         count = transcripts.delete_all(organization=organization, by=request.user, origin=origin_of(request))
-        messages.success(request, f"Deleted the words of {count:,} requests.")
+        messages.success(request, f"Deleted the prompts and answers of {count:,} requests.")
         return redirect("billing:transcript-settings", slug)
     template = "billing/transcripts_delete.html#confirm" if request.htmx else "billing/transcripts_delete.html"
     context = {"organization": organization, "kept": transcripts.count_of(organization)}

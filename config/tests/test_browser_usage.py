@@ -125,7 +125,7 @@ def test_words_are_kept_once_it_is_switched_on(member: Visitor, site: Installati
     call(member, secret)
     page.goto(member.here("/requests/words/"))
     expect(page.get_by_text("Off", exact=True)).to_be_visible()
-    page.get_by_label("Keep requests and answers").check()
+    page.get_by_label("Keep prompts and answers").check()
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("On, 30 days")).to_be_visible()
     page.wait_for_timeout(1_000)  # "Every worker follows within a second."

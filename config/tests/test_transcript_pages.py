@@ -98,7 +98,7 @@ def test_others_do_not_even_see_whether_there_are_any(who: str, cast: Cast) -> N
     words_of(record)
     client = cast.client(who)
     assert client.get(address("transcript", cast, record.request_id)).status_code == 403
-    assert "Words" not in client.get(address("request-detail", cast, record.request_id)).content.decode()
+    assert "Prompt and answer" not in client.get(address("request-detail", cast, record.request_id)).content.decode()
     assert not AuditEntry.objects.filter(action="transcript.read").exists()
 
 
@@ -136,7 +136,7 @@ def test_fewer_days_apply_to_what_is_there(cast: Cast) -> None:
 def test_deleting_all_asks_first(cast: Cast) -> None:
     words_of(request_of(key_of(cast.organization)))
     client = cast.client("admin")
-    assert "Delete the words of 1 request?" in unescape(
+    assert "Delete the prompts and answers of 1 request?" in unescape(
         client.get(address("transcripts-delete", cast)).content.decode()
     )
     assert Transcript.objects.count() == 1
