@@ -69,18 +69,10 @@ def demo_login() -> str:
 def api_base(context: dict[str, Any]) -> str:
     """Where an SDK is pointed at: `https://host/v1`, as the reader's own browser reaches it."""
     request: HttpRequest | None = context.get("request")
-<<<<<<< HEAD
     try:
         return request.build_absolute_uri("/v1") if request else f"{settings.SITE_URL}/v1"
     except DisallowedHost:  # this is the page that says so
         return f"{settings.SITE_URL}/v1"
-=======
-    if request:
-        # The page that refuses an unknown host name is a page, too.
-        with contextlib.suppress(DisallowedHost):
-            return request.build_absolute_uri("/v1")
-    return f"{settings.SITE_URL}/v1"
->>>>>>> ops
 
 
 @register.inclusion_tag("components/field.html")
