@@ -2,7 +2,7 @@
 
 A trigger on the usage records fills them when settlement marks rows (`0031_slice_usage`). This module builds the same
 sums from any rows: for what is not settled yet, for reconciliation and for repair. Why they are there is in
-`docs/adr/0010-usage-slices.md`.
+`docs/adr/0011-usage-slices.md`.
 """
 # ruff: noqa: S608 - built from names of our own
 

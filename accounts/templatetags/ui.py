@@ -1,6 +1,5 @@
 """Tags and filters of every page: icons, names of the site, the form field, the organization switcher."""
 
-import contextlib
 from typing import Any
 
 from allauth.account.models import EmailAddress
