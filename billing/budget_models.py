@@ -16,6 +16,7 @@ class Budget(models.Model):
     class Scope(models.TextChoices):
         ORGANIZATION = "organization"
         KEY = "key"
+        MEMBER = "member"
         END_USER = "end_user"
         RUN = "run"
 
@@ -27,6 +28,9 @@ class Budget(models.Model):
     organization = models.ForeignKey(Organization, models.CASCADE, related_name="budgets", db_index=False)
     scope = models.CharField(max_length=12, choices=Scope)
     key = models.ForeignKey(ApiKey, models.CASCADE, null=True, blank=True, related_name="budgets")
+    member = models.ForeignKey(
+        User, models.CASCADE, null=True, blank=True, related_name="budgets", help_text="Whoever made the keys."
+    )
     end_user = models.TextField(default="", blank=True, db_default="")
     run_id = models.TextField(default="", blank=True, db_default="")
     period = models.CharField(max_length=5, choices=Period)
@@ -46,15 +50,16 @@ class Budget(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["organization", "scope", "key", "end_user", "run_id", "period"],
+                fields=["organization", "scope", "key", "member", "end_user", "run_id", "period"],
                 name="budget_once",
                 nulls_distinct=False,
             ),
             models.CheckConstraint(
-                condition=models.Q(scope="organization", key=None, end_user="", run_id="")
-                | (models.Q(scope="key", key__isnull=False, end_user="", run_id=""))
-                | (models.Q(scope="end_user", key=None, run_id="") & ~models.Q(end_user=""))
-                | (models.Q(scope="run", key=None, end_user="") & ~models.Q(run_id="")),
+                condition=models.Q(scope="organization", key=None, member=None, end_user="", run_id="")
+                | models.Q(scope="key", key__isnull=False, member=None, end_user="", run_id="")
+                | models.Q(scope="member", key=None, member__isnull=False, end_user="", run_id="")
+                | (models.Q(scope="end_user", key=None, member=None, run_id="") & ~models.Q(end_user=""))
+                | (models.Q(scope="run", key=None, member=None, end_user="") & ~models.Q(run_id="")),
                 name="budget_scope_names_subject",
             ),
             models.CheckConstraint(
@@ -74,8 +79,10 @@ class Budget(models.Model):
 
     @property
     def subject(self) -> str:
-        """What is capped: the key's id, the end user or the run; empty for the organization."""
-        return str(self.key_id) if self.key_id else self.end_user or self.run_id
+        """What is capped: the key's or member's id, the end user or the run; empty for the organization."""
+        if self.key_id or self.member_id:
+            return str(self.key_id or self.member_id)
+        return self.end_user or self.run_id
 
 
 class BudgetWarning(models.Model):

@@ -19,6 +19,7 @@ running AS (
     UPDATE billing_hold h SET budget_ids = array_append(h.budget_ids, budget.id) FROM budget
     WHERE h.organization_id = budget.organization_id AND budget.id <> ALL(coalesce(h.budget_ids, '{}'))
       AND (budget.scope = 'organization' OR budget.key_id = h.key_id
+           OR budget.member_id = (SELECT k.created_by_id FROM accounts_apikey k WHERE k.id = h.key_id)
            OR (budget.scope = 'end_user' AND budget.end_user = h.end_user)
            OR (budget.scope = 'run' AND budget.run_id = h.run_id))
     RETURNING h.amount, h.tokens),
@@ -29,6 +30,8 @@ past AS (
       AND u.request_id >= billing_uuid7_floor(greatest(budget.started, '1970-01-02') - interval '1 day')
       AND u.created_at >= budget.started
       AND (budget.scope = 'organization' OR budget.key_id = u.key_id
+           OR u.key_id IN (SELECT k.id FROM accounts_apikey k
+                           WHERE k.organization_id = budget.organization_id AND k.created_by_id = budget.member_id)
            OR (budget.scope = 'end_user' AND budget.end_user = u.end_user)
            OR (budget.scope = 'run' AND budget.run_id = u.run_id))
     WHERE budget.scope = 'run' OR budget.period <> 'total')
@@ -50,6 +53,7 @@ def set_budget(
     cost_cap_nanos: int | None,
     token_cap: int | None,
     key: ApiKey | None = None,
+    member: User | None = None,
     end_user: str = "",
     run_id: str = "",
     observes: bool = False,
@@ -66,6 +70,7 @@ def set_budget(
         "scope": scope,
         "period": period,
         "key": key,
+        "member": member,
         "end_user": end_user,
         "run_id": run_id,
     }
@@ -81,7 +86,7 @@ def set_budget(
             origin=origin,
             scope=scope,
             period=period,
-            subject=end_user or run_id,
+            subject=end_user or run_id or (str(member.public_id) if member else ""),
             **caps,
         )
         if cost_cap_nanos is None and token_cap is None:
@@ -129,6 +134,11 @@ def set_for_key(
 def of_key(key: ApiKey) -> models.QuerySet[Budget]:
     """The budgets of a key, with what they have used in the period that runs now."""
     return _current(Budget.objects.filter(key=key))
+
+
+def of_member(organization: Organization, member: User) -> models.QuerySet[Budget]:
+    """The budgets over all keys that a member made, with what they have used in the period that runs now."""
+    return _current(Budget.objects.filter(organization=organization, member=member))
 
 
 def of_organization(organization: Organization) -> models.QuerySet[Budget]:

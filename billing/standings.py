@@ -1,4 +1,5 @@
 """What the budgets that bind a request have used and have left, read without a lock: for pages and the API."""
+# ruff: noqa: S608 - built from texts of our own
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,22 +12,24 @@ from accounts.models import ApiKey, Organization
 
 # A period that is over counts as unused: the next request begins the new one.
 _SELECT = """
-SELECT b.id, b.scope, coalesce(k.name, nullif(b.end_user, ''), b.run_id), b.period, b.observes, b.follows_default,
-    b.cost_cap_nanos, b.token_cap,
+SELECT b.id, b.scope, coalesce(k.name, m.email, nullif(b.end_user, ''), b.run_id), b.period, b.observes,
+    b.follows_default, b.cost_cap_nanos, b.token_cap,
     CASE WHEN p.is_over THEN 0 ELSE b.used_cost_nanos END, CASE WHEN p.is_over THEN 0 ELSE b.used_tokens END,
     b.held_cost_nanos, b.held_tokens,
     billing_period_end(b.period, o.timezone, CASE WHEN p.is_over THEN p.started ELSE b.period_started_at END)
 FROM billing_budget b
 JOIN accounts_organization o ON o.id = b.organization_id
 LEFT JOIN accounts_apikey k ON k.id = b.key_id
+LEFT JOIN accounts_user m ON m.id = b.member_id
 CROSS JOIN LATERAL (
     SELECT s.started, b.period_started_at < s.started AS is_over
     FROM (SELECT billing_period_start(b.period, o.timezone, clock_timestamp()) AS started) s) p
 WHERE b.organization_id = %(organization)s AND """
 _ORDER = """
-ORDER BY array_position(ARRAY['organization', 'key', 'end_user', 'run'], b.scope::text), b.period, b.id"""
+ORDER BY array_position(ARRAY['organization', 'member', 'key', 'end_user', 'run'], b.scope::text), b.period, b.id"""
 _OF_REQUEST = f"""{_SELECT} (
     b.scope = 'organization' OR b.key_id = %(key)s
+    OR b.member_id = (SELECT created_by_id FROM accounts_apikey WHERE id = %(key)s)
     OR (b.scope = 'end_user' AND b.end_user = %(end_user)s) OR (b.scope = 'run' AND b.run_id = %(run_id)s))
 {_ORDER}"""
 _OF_END_USERS = f"{_SELECT} b.scope = 'end_user' AND b.end_user = ANY(%(end_users)s) {_ORDER}"
@@ -34,7 +37,7 @@ _OF_END_USERS = f"{_SELECT} b.scope = 'end_user' AND b.end_user = ANY(%(end_user
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """One cap of a budget: `unit` is `cost` (nano-dollars) or `tokens`. `subject` names the key, end user or run."""
+    """One cap of a budget: `unit` is `cost` (nano-dollars) or `tokens`. `subject` names whom it is of."""
 
     budget_id: int
     scope: str

@@ -109,6 +109,37 @@ def key_budgets(request: MemberRequest, slug: str, key_id: UUID) -> HttpResponse
     return render(request, "billing/key_budgets.html", context, status=422 if form.is_bound else 200)
 
 
+@require_http_methods(["GET", "POST"])
+@login_required
+def member_budgets(request: MemberRequest, slug: str, member_id: UUID) -> HttpResponse:
+    """What all keys of one member may use together."""
+    organization = organization_for(request, slug, Role.ADMIN)
+    member = get_object_or_404(organization.memberships.select_related("user"), public_id=member_id).user
+    current = list(budgets.of_member(organization, member))
+    form = BudgetsForm(request.POST if request.method == "POST" else None, initial=_initial(current))
+    if request.method == "POST" and form.is_valid():
+        for period in (Budget.Period.DAY, Budget.Period.MONTH):
+            budgets.set_budget(
+                organization=organization,
+                scope=Budget.Scope.MEMBER,
+                member=member,
+                period=period,
+                cost_cap_nanos=form.cleaned_data[f"cost_{period}"],
+                token_cap=form.cleaned_data[f"tokens_{period}"],
+                by=request.user,
+                origin=origin_of(request),
+            )
+        messages.success(request, f"Saved the limits of {member.email}.")
+        return redirect("billing:member-budgets", slug, member_id)
+    context = {
+        "organization": organization,
+        "member": member,
+        "form": form,
+        "usages": [use for budget in current for use in _uses(budget)],
+    }
+    return render(request, "billing/member_budgets.html", context, status=422 if form.is_bound else 200)
+
+
 def _tokens_by_kind(record: UsageRecord) -> list[tuple[str, int]]:
     """Every kind that was counted. Indented kinds are part of the total above them."""
     rows = [("Input", record.input_tokens)]

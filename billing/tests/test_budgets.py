@@ -1,11 +1,13 @@
 """Budgets of cost and tokens, their calendar periods, and who counts against which."""
 
+from dataclasses import replace
+
 import pytest
 from django.db import IntegrityError, connection
 
 from accounts import keys
-from accounts.models import Organization
-from billing import budgets, reconciliation
+from accounts.models import Organization, User
+from billing import budgets, reconciliation, standings
 from billing.models import Budget
 from billing.teller import Granted
 
@@ -195,3 +197,34 @@ def test_changing_and_removing_the_budgets_of_a_key(run, teller, customer):
 def test_a_budget_names_what_it_is_about(customer):
     with pytest.raises(IntegrityError):
         Budget.objects.create(organization=customer.organization, scope="key", period="day", cost_cap_nanos=1)
+
+
+def test_a_member_s_limit_counts_all_keys_that_they_made_and_no_other(run, teller, customer):
+    ada, bob = (User.objects.create_user(f"{name}@example.com") for name in ("ada", "bob"))
+    first, second = (keys.issue(organization=customer.organization, name=name, by=ada).key for name in ("a", "b"))
+    others = keys.issue(organization=customer.organization, name="c", by=bob).key
+    hold = customer.hold(40, key_id=first.pk)
+    assert isinstance(run(teller.hold(hold)), Granted)
+    run(teller.capture(replace(customer.capture(hold, 30), key_id=first.pk)))
+    running = customer.hold(20, key_id=second.pk)
+    assert isinstance(run(teller.hold(running)), Granted)
+    made = budget(customer, scope="member", period="month", cost=100, member=ada)
+    assert (made.used_cost_nanos, made.held_cost_nanos) == (30, 20)
+    assert isinstance(run(teller.hold(customer.hold(30, key_id=first.pk))), Granted)
+    refused = run(teller.hold(customer.hold(21, key_id=second.pk)))
+    assert (refused.reason, refused.rule["scope"], refused.rule["subject"]) == ("budget", "member", str(ada.public_id))
+    assert isinstance(run(teller.hold(customer.hold(500, key_id=others.pk))), Granted)
+    assert isinstance(run(teller.hold(customer.hold(200))), Granted)  # a key that nobody made
+    assert budget(customer, scope="member", period="month", cost=5, member=bob) is not None
+    run(teller.capture(customer.capture(running, 10)))
+    made.refresh_from_db()
+    assert (made.used_cost_nanos, made.held_cost_nanos) == (40, 30)
+    caps = standings.caps_of(customer.organization, key=second)
+    assert [(cap.scope, cap.subject, cap.used) for cap in caps] == [("member", "ada@example.com", 40)]
+    assert reconciliation.check() == []
+
+
+def test_a_run_s_ceiling_still_begins_its_budget_once(run, teller, customer):
+    for _ in range(2):
+        assert isinstance(run(teller.hold(customer.hold(10, run_id="r", run_cap=50))), Granted)
+    assert Budget.objects.get(scope="run").held_cost_nanos == 20

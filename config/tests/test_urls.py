@@ -15,7 +15,7 @@ from config.tests.pages_kit import ANONYMOUS, OUTSIDER, PEOPLE, STAFF, Cast
 pytestmark = pytest.mark.django_db
 
 # Tested by their own packages.
-FOREIGN = ("accounts/", "admin/", "v1/")
+FOREIGN = ("accounts/", "admin/", "v1")
 LOGIN = 302
 ACCOUNT_PAGES = {"accounts:settings", "accounts:device", "accounts:request-key"}
 PUBLIC_PAGES = frozenset(
@@ -210,6 +210,9 @@ TABLE = [
     Row("billing:usage", MEMBERS),
     Row("billing:usage-end-users", MEMBERS),
     Row("billing:usage-file", MEMBERS),
+    Row("billing:member-budgets", ADMINS),
+    Row("billing:member-budgets", _made(ADMINS, 302), "post", {"cost_month": "100"}),
+    Row("billing:member-budgets", _made(ADMINS, 422), "post", {"cost_month": "x"}),
     Row("billing:key-budgets", MEMBERS),
     Row("billing:key-budgets", _made(ADMINS, 302), "post", {"tokens_day": "1000"}),
     Row("billing:limits", MEMBERS),
@@ -264,7 +267,7 @@ def _address(name: str, cast: Cast) -> str:
         return reverse(name, args=["a-token-that-nobody-has"])
     if name == "accounts:export-download":
         return reverse(name, args=[slug, uuid4()])
-    if name in {"accounts:member-role", "accounts:member-remove", "accounts:ownership"}:
+    if name in {"accounts:member-role", "accounts:member-remove", "accounts:ownership", "billing:member-budgets"}:
         return reverse(name, args=[slug, pages_kit.member(cast.organization).public_id])
     if name in {"accounts:invitation-resend", "accounts:invitation-revoke"}:
         return reverse(name, args=[slug, pages_kit.invitation(cast.organization).public_id])
