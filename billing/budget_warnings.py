@@ -63,12 +63,12 @@ def _tell(reached: Reached) -> bool:
         _, is_new = BudgetWarning.objects.get_or_create(
             budget_id=reached.budget_id, period_started_at=reached.started, level=reached.level
         )
-        budget = Budget.objects.select_related("organization", "key").filter(pk=reached.budget_id).first()
+        budget = Budget.objects.select_related("organization", "key", "member").filter(pk=reached.budget_id).first()
         if not is_new or budget is None:
             return False
         kind = "budget.exceeded" if reached.level == LEVELS[-1] else "budget.warning"
         events.record(organization=budget.organization, kind=kind, data=_data(budget, reached.level))
-    if budget.scope in {Budget.Scope.ORGANIZATION, Budget.Scope.KEY}:
+    if budget.scope in {Budget.Scope.ORGANIZATION, Budget.Scope.KEY, Budget.Scope.MEMBER}:
         _mail(budget, reached.level)
     return True
 
@@ -89,12 +89,15 @@ def _data(budget: Budget, level: int) -> dict[str, object]:
 
 
 def _subject(budget: Budget) -> str:
+    if budget.member:
+        return budget.member.email
     return budget.key.name if budget.key else budget.end_user or budget.run_id
 
 
 def _mail(budget: Budget, level: int) -> None:
     organization = budget.organization
     whose = f"the key “{_subject(budget)}”" if budget.key else "the organization"
+    whose = _subject(budget) if budget.member else whose
     state = "used up" if level == LEVELS[-1] else f"used to {level} %"
     then = "" if level < LEVELS[-1] or budget.observes else "\n\nRequests that it covers are refused until it resets."
     recipients = _admins(organization)
