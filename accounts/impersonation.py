@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.sessions.backends.base import SessionBase
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -91,6 +91,14 @@ def _record(action: str, staff: User, person: User, origin: audit.Origin | None,
         audit.record(action=action, target=person, organization=organization, by=staff, origin=origin, **data)
 
 
+def _may_be_looking(request: Any) -> bool:
+    """Whether the session says so; while the database is away nobody looks, and pages that need none still stand."""
+    try:
+        return bool(request.session.session_key and request.session.get(SESSION))
+    except DatabaseError:
+        return False
+
+
 class ImpersonationMiddleware:
     """Puts the person in the place of the staff member who looks, and refuses whatever is not looking.
 
@@ -103,7 +111,7 @@ class ImpersonationMiddleware:
 
     def __call__(self, request: Any) -> HttpResponse:
         request.impersonation = None
-        if request.path.startswith("/v1/") or not request.session.session_key or not request.session.get(SESSION):
+        if request.path.startswith("/v1/") or not _may_be_looking(request):
             return self.get_response(request)
         found = current(request.session, request.user) if request.user.is_authenticated else None
         if found is None:

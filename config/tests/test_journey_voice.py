@@ -122,4 +122,4 @@ def test_the_overview_and_the_log_move_by_themselves(page: Page, site: Installat
     other.get_by_label("Message").fill("[[say=yes]] hello")
     other.get_by_role("button", name="Send").click()
     expect(other.locator("#realtime-state")).to_contain_text("Charged")
-    expect(page.get_by_text("/v1/realtime").first).to_be_visible(timeout=5_000)
+    expect(page.locator("tbody").get_by_text("/v1/realtime").first).to_be_visible(timeout=5_000)
