@@ -30,12 +30,19 @@
   const isNarrow = matchMedia("(width < 60rem)");
   const scroller = () => (isNarrow.matches ? document.scrollingElement : byId("log"));
   const toEnd = () => { scroller().scrollTop = scroller().scrollHeight; };
+  const isAtEnd = () => scroller().scrollHeight - scroller().scrollTop - scroller().clientHeight < 80;
+  /* The reader is followed until they scroll up, and again from the end on; a slow drawing does not count as scrolling. */
+  let isFollowing = true;
+  let seenAt = 0;
+  document.addEventListener("scroll", () => {
+    const { scrollTop } = scroller();
+    if (scrollTop < seenAt || isAtEnd()) isFollowing = isAtEnd();
+    seenAt = scrollTop;
+  }, { capture: true, passive: true });
   /* Draw, and stay at the end if the reader was there. */
   const following = (draw) => {
-    const { scrollHeight, scrollTop, clientHeight } = scroller();
-    const wasAtEnd = scrollHeight - scrollTop - clientHeight < 80;
     draw();
-    if (wasAtEnd) toEnd();
+    if (isFollowing) toEnd();
   };
   const add = (role, text, images = []) => {
     const element = byId(`template-${role}`).content.firstElementChild.cloneNode(true);
@@ -46,6 +53,7 @@
     byId("nothing").hidden = true;
     said.push(message);
     show(message);
+    isFollowing = true;
     toEnd();
     return message;
   };
