@@ -7,16 +7,14 @@ from datetime import timedelta
 
 import structlog
 from django.conf import settings
-from django.core.mail import EmailMessage
 from django.db import transaction
 from django.dispatch import Signal
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import audit, exports
+from accounts import audit, exports, letters
 from accounts.errors import AccountsError
 from accounts.models import Organization, Role, User
-from accounts.subjects import one_line
 
 log = structlog.get_logger(__name__)
 
@@ -94,15 +92,12 @@ def _delete(organization: Organization) -> None:
 
 def _mail(organization: Organization) -> None:
     """Tell the owner and the admins: whoever did it, they can stop it."""
-    members = organization.memberships.filter(role__in=[Role.OWNER, Role.ADMIN], user__is_active=True)
     url = settings.SITE_URL + reverse("accounts:organization-settings", args=[organization.slug])
-    message = EmailMessage(
-        one_line(f"{organization.name} will be deleted on {organization.deletes_at:%Y-%m-%d}"),
-        f"{organization.name} will be deleted on {organization.deletes_at:%Y-%m-%d at %H:%M} UTC. Its keys are "
+    letters.send(
+        organization,
+        roles=[Role.OWNER, Role.ADMIN],
+        subject=f"{organization.name} will be deleted on {organization.deletes_at:%Y-%m-%d}",
+        text=f"{organization.name} will be deleted on {organization.deletes_at:%Y-%m-%d at %H:%M} UTC. Its keys are "
         f"refused from now on. Until then its owner can restore it, and download what it has here:\n\n{url}\n",
-        bcc=list(members.values_list("user__email", flat=True)),
+        failure="closing_mail_not_sent",
     )
-    try:
-        message.send()
-    except OSError as error:  # SMTP errors are OSErrors; the page says the same
-        log.warning("closing_mail_not_sent", organization_id=organization.pk, error=type(error).__name__)

@@ -13,17 +13,15 @@ from datetime import timedelta
 import httpx
 import structlog
 from django.conf import settings
-from django.core.mail import EmailMessage
 from django.db import transaction
 from django.db.models import F, Window
 from django.db.models.functions import RowNumber
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import audit, events, outgoing, secrets, signing, webhooks
+from accounts import audit, events, letters, outgoing, secrets, signing, webhooks
 from accounts.errors import AccountsError
 from accounts.models import Attempt, Delivery, DispatchCursor, Role, User, Webhook
-from accounts.subjects import one_line
 
 log = structlog.get_logger(__name__)
 
@@ -223,19 +221,15 @@ def _consider_turning_off(webhook: Webhook, answer: Answer) -> None:
 
 def _mail(webhook: Webhook, why: str) -> None:
     organization = webhook.organization
-    roles = [Role.OWNER, Role.ADMIN, Role.DEVELOPER]
-    members = organization.memberships.filter(role__in=roles, user__is_active=True)
     url = settings.SITE_URL + reverse("accounts:webhook", args=[organization.slug, webhook.public_id])
-    message = EmailMessage(
-        one_line(f"{organization.name}: a webhook was turned off"),
-        f"Nothing is sent to {webhook.url} any more. {why}.\n\nWhen it works again, turn it on and replay what it "
+    letters.send(
+        organization,
+        roles=[Role.OWNER, Role.ADMIN, Role.DEVELOPER],
+        subject=f"{organization.name}: a webhook was turned off",
+        text=f"Nothing is sent to {webhook.url} any more. {why}.\n\nWhen it works again, turn it on and replay what it "
         f"missed:\n{url}\n",
-        bcc=list(members.values_list("user__email", flat=True)),
+        failure="webhook_mail_not_sent",
     )
-    try:
-        message.send()
-    except OSError as error:  # SMTP errors are OSErrors; the page says the same
-        log.warning("webhook_mail_not_sent", organization_id=organization.pk, error=type(error).__name__)
 
 
 def _ms_since(started: float) -> int:

@@ -3,18 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-import structlog
 from django.conf import settings
-from django.core.mail import EmailMessage
 from django.db import connection, transaction
 
-from accounts import events
-from accounts.models import Organization, Role
-from accounts.subjects import one_line
+from accounts import events, letters
+from accounts.models import Role
 from billing.models import Budget, BudgetWarning
 from billing.money import format_credits
-
-log = structlog.get_logger(__name__)
 
 LEVELS = (80, 95, 100)
 BATCH = 500
@@ -100,21 +95,11 @@ def _mail(budget: Budget, level: int) -> None:
     whose = _subject(budget) if budget.member else whose
     state = "used up" if level == LEVELS[-1] else f"used to {level} %"
     then = "" if level < LEVELS[-1] or budget.observes else "\n\nRequests that it covers are refused until it resets."
-    recipients = _admins(organization)
-    if not recipients:
-        return
-    message = EmailMessage(
-        one_line(f"{organization.name}: the {budget.period} budget of {whose} is {state}"),
-        f"The {budget.period} budget of {whose} in {organization.name} is {state}.{then}\n\n"
+    letters.send(
+        organization,
+        roles=[Role.OWNER, Role.ADMIN],
+        subject=f"{organization.name}: the {budget.period} budget of {whose} is {state}",
+        text=f"The {budget.period} budget of {whose} in {organization.name} is {state}.{then}\n\n"
         f"Change it at {settings.SITE_URL}/o/{organization.slug}/limits/\n",
-        bcc=recipients,
+        failure="budget_mail_not_sent",
     )
-    try:
-        message.send()
-    except OSError as error:  # SMTP errors are OSErrors; the event is written
-        log.warning("budget_mail_not_sent", organization_id=organization.pk, error=type(error).__name__)
-
-
-def _admins(organization: Organization) -> list[str]:
-    members = organization.memberships.filter(role__in=[Role.OWNER, Role.ADMIN], user__is_active=True)
-    return list(members.values_list("user__email", flat=True))
