@@ -20,6 +20,8 @@ from billing.money import format_credits
 log = structlog.get_logger(__name__)
 
 CLAWED_BACK = "credit_clawed_back"
+# A later one counts, whatever comes when.
+_FINALITY = (Dispute.State.OPEN, Dispute.State.LOST, Dispute.State.WON)
 
 
 class PaymentMismatch(Exception):
@@ -163,13 +165,14 @@ def note_refunded(of: Order, refunded_cents: int, *, is_current: bool = False) -
 
 
 def note_dispute(of: Order, *, stripe_id: str, amount_cents: int, state: int) -> None:
-    """A dispute over this order is open, won or lost. One that is decided stays so."""
+    """A dispute over this order is open, won or lost. One that is decided never opens again; a lost one may be won by
+    an appeal, a won one stays so."""
     with transaction.atomic():
         found = _locked(of)
         dispute, is_new = Dispute.objects.get_or_create(
             stripe_id=stripe_id, defaults={"order": found, "amount_cents": amount_cents, "state": state}
         )
-        if not is_new and dispute.state == Dispute.State.OPEN and state != dispute.state:
+        if not is_new and _FINALITY.index(state) > _FINALITY.index(dispute.state):
             dispute.state = state
             dispute.save(update_fields=["state"])
         against_us = found.disputes.exclude(state=Dispute.State.WON)

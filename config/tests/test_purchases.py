@@ -295,6 +295,49 @@ def test_a_refund_that_failed_is_given_back_by_the_sweep_and_not_by_an_old_event
     assert balance(organization) == TOTAL
 
 
+def test_a_card_that_was_declined_before_does_not_undo_a_refund(
+    organization: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order, events, bank = bought(organization)
+    paid = bank.listed("charge")[0]
+    failed = {**paid, "id": "ch_declined", "status": "failed", "paid": False}
+    bank.refund({"payment_intent": paid["payment_intent"]})
+    for event in events:
+        deliver(event)
+    assert balance(organization) == 0
+    monkeypatch.setattr(stripe_events.stripe_api, "session", lambda _id: bank.listed("checkout.session")[0])
+    monkeypatch.setattr(stripe_events.stripe_api, "charges_of", lambda _intent: [paid, failed])
+    order.refresh_from_db()
+    stripe_events.pull(order)
+    assert balance(organization) == 0
+    order.refresh_from_db()
+    assert order.refunded_cents == 1_999
+
+
+def test_a_dispute_takes_back_while_money_is_withdrawn_and_no_longer(organization: Organization) -> None:
+    _, events, bank = bought(organization)
+    for event in events:
+        deliver(event)
+    dispute = bank.dispute(bank.listed("charge")[0], 1_999)
+
+    def told(status: str) -> int:
+        assert deliver(event_of("charge.dispute.updated", {**dispute, "status": status})) == 200
+        return balance(organization)
+
+    # An inquiry, which becomes a dispute, is lost, and won by an appeal; late events of before change nothing.
+    stages = [
+        "warning_needs_response",
+        "needs_response",
+        "lost",
+        "appeal_under_review",
+        "won",
+        "lost",
+        "needs_response",
+    ]
+    assert [told(status) for status in stages] == [TOTAL, 0, 0, 0, TOTAL, TOTAL, TOTAL]
+    assert drift() == []
+
+
 # ---------------------------------------------------------------- lost webhooks
 
 
