@@ -160,7 +160,14 @@ class Cashier:
     def _worst_case(self, exchange: Exchange, outputs: int) -> int:
         job = exchange.job
         try:
-            return pricing.worst_case(job.input_tokens, outputs, exchange.rate, job.tier, units=job.units)
+            return pricing.worst_case(
+                job.input_tokens,
+                outputs,
+                exchange.rate,
+                job.tier,
+                units=job.units,
+                keeps_cache_12h=job.keeps_cache_12h,
+            )
         except pricing.Unpriced as error:
             raise InvalidRequest(
                 f"The model {job.model!r} has no price for {error.unit} and cannot be used here.",
