@@ -2,7 +2,7 @@ from django.db import migrations
 
 # `billing_settle` as it is, but for these words; they come twice: to lock the budgets, and to name them in the record.
 BEFORE = "b.key_id = c.key_id"
-AFTER = f"{BEFORE} OR b.member_id = (SELECT k.created_by_id FROM accounts_apikey k WHERE k.id = c.key_id)"
+AFTER = "b.key_id = c.key_id OR b.member_id = (SELECT k.created_by_id FROM accounts_apikey k WHERE k.id = c.key_id)"
 CHANGE = """
 DO $$
 DECLARE
