@@ -20,7 +20,10 @@ class NotEnough(ValueError):
 
 
 class InvalidMove(ValueError):
-    """The two organizations are one, or the amount is not positive."""
+    """The two organizations are one, the recipient is being deleted, or the amount is not positive."""
+
+
+_ENDING = (Organization.Status.CLOSING, Organization.Status.DELETED)
 
 
 def send(
@@ -35,6 +38,7 @@ def send(
 ) -> Transfer:
     """Give `amount` nano-dollars to another organization; both see it. A second call with the same key is the first.
 
+    One that is frozen, itself or its account, has nothing to give.
     Raises `NotEnough`, `InvalidMove`, `ledger.IdempotencyMismatch`.
     """
     if sender.pk == recipient.pk or amount <= 0:
@@ -44,8 +48,13 @@ def send(
     with transaction.atomic():
         # In the order of their ids, as everywhere.
         locked = {one.pk: one for one in _locked(debit, credit)}
-        if not Transfer.objects.filter(idempotency_key=key).exists():
-            if locked[debit.pk].status != Account.Status.OPEN:
+        is_new = not Transfer.objects.filter(idempotency_key=key).exists()
+        if is_new:
+            statuses = dict(Organization.objects.filter(pk__in=[sender.pk, recipient.pk]).values_list("pk", "status"))
+            if statuses[recipient.pk] in _ENDING:
+                raise InvalidMove
+            is_frozen = statuses[sender.pk] == Organization.Status.FROZEN
+            if is_frozen or locked[debit.pk].status != Account.Status.OPEN:
                 raise NotEnough(0)
             if locked[debit.pk].available < amount:
                 raise NotEnough(locked[debit.pk].available)
@@ -58,6 +67,8 @@ def send(
             memo=memo or f"{sender.name} to {recipient.name}",
             by=by,
         )
+        if not is_new:
+            return moved
         for organization, action in ((sender, "credits.send"), (recipient, "credits.receive")):
             audit.record(
                 action=action,
@@ -101,7 +112,9 @@ def adjust(
             memo=reason,
             by=by,
         )
-        if amount < 0 and not known:
+        if known:
+            return moved
+        if amount < 0:
             lots.sync(account)
         audit.record(
             action="credits.adjust",

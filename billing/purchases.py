@@ -19,7 +19,6 @@ from billing.money import format_credits
 
 log = structlog.get_logger(__name__)
 
-CLAWED_BACK = "credit_clawed_back"
 # A later one counts, whatever comes when.
 _FINALITY = (Dispute.State.OPEN, Dispute.State.LOST, Dispute.State.WON)
 
@@ -142,7 +141,6 @@ def pay(of: Order, payment: Payment) -> bool:
             },
         )
         _claw(found, Transfer.Kind.REFUND)
-        _thaw(account)
     log.info("order_paid", order=str(of.public_id), organization_id=of.organization_id, cents=payment.paid_cents)
     return True
 
@@ -231,9 +229,7 @@ def _claw(found: Order, kind: str) -> None:
     found.save(update_fields=["clawed_nanos", "claws"])
     account.refresh_from_db()
     if account.posted - account.unsettled + account.credit_limit < 0:
-        ledger.freeze(account=account, reason=CLAWED_BACK)
-    else:
-        _thaw(account)
+        ledger.freeze(account=account, reason=ledger.CLAWED_BACK)
     log.warning(
         "order_clawed_back", order=str(found.public_id), organization_id=found.organization_id, nanos=difference
     )
@@ -258,11 +254,3 @@ def _move_back(found: Order, account: Account, kind: str, difference: int) -> No
         lots.take_from(list(own.order_by("-kind")), moved)
     else:
         lots.add(moved, Lot.Kind.PAID)
-
-
-def _thaw(account: Account) -> None:
-    """What was clawed back is covered again."""
-    account.refresh_from_db()
-    is_covered = account.posted - account.unsettled + account.credit_limit >= 0
-    if account.frozen_reason == CLAWED_BACK and is_covered:
-        ledger.unfreeze(account=account)

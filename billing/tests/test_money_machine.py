@@ -164,7 +164,7 @@ def machine(run, teller, new_customer) -> type[RuleBasedStateMachine]:
                 account = customer.account
                 assert (account.held, account.available) == (self.held(who), self.value[who] - self.held(who))
                 if account.status == Account.Status.FROZEN:
-                    assert account.frozen_reason == purchases.CLAWED_BACK
+                    assert account.frozen_reason == ledger.CLAWED_BACK
 
         @invariant()
         def the_lots_are_the_balance(self) -> None:
