@@ -2,13 +2,14 @@
 
 import threading
 from datetime import timedelta
-from uuid import uuid4, uuid5
+from uuid import RFC_4122, uuid4
 
 import pytest
 from django.db import OperationalError, connection, connections
 
 from billing import ledger, reaper, reconciliation, settlement, tasks
 from billing.models import Hold, IdempotencyKey, Transfer, UsageRecord, UsageRollup, Worker
+from billing.slips import rest_id
 from billing.teller import Refused
 
 
@@ -147,8 +148,9 @@ def test_the_reaper_charges_the_last_checkpoint_of_a_dead_worker(run, teller, cu
     final = customer.capture(hold, 80, output_tokens=9)
     assert run(teller.capture(final)).recorded is False
     assert run(teller.capture(final)).recorded is False
-    rest = UsageRecord.objects.get(pk=uuid5(hold.request_id, "final"))
+    rest = UsageRecord.objects.get(pk=rest_id(hold.request_id))
     assert (rest.cost_nanos, rest.outcome, rest.output_tokens) == (47, "adjustment", 9)
+    assert (rest.pk.int >> 76, rest.pk.variant) == (hold.request_id.int >> 76, RFC_4122)  # a UUIDv7 of the same moment
     assert customer.available == 1000 - 80
     assert UsageRecord.objects.count() == 2
     assert settlement.settle_all() == 2
