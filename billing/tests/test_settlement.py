@@ -1,13 +1,13 @@
 """Settlement, rollups, and what the reaper does with the requests of dead workers."""
 
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import RFC_4122, uuid4
 
 import pytest
 from django.db import OperationalError, connection, connections
 
-from billing import ledger, reaper, reconciliation, settlement, tasks
+from billing import ledger, partitions, reaper, reconciliation, settlement, tasks
 from billing.models import Hold, IdempotencyKey, Transfer, UsageRecord, UsageRollup, Worker
 from billing.slips import rest_id
 from billing.teller import Refused
@@ -199,13 +199,20 @@ def test_the_reaper_frees_the_key_of_what_cost_nothing_and_marks_the_other_lost(
     assert list(IdempotencyKey.objects.values_list("key", "state")) == [("paid", "lost")]
 
 
+def last_month() -> str:
+    month = datetime.now(UTC).date().replace(day=1)
+    for _ in range(partitions.AHEAD):
+        month = (month + timedelta(days=31)).replace(day=1)
+    return f"billing_usagerecord_{month:%Y_%m}"
+
+
 def test_tidying_makes_partitions_and_forgets(run, teller, customer):
     hold = customer.hold(10)
     run(teller.claim(organization_id=customer.organization.pk, key="k", body_sha=b"b", request_id=hold.request_id))
     with connection.cursor() as cursor:
         cursor.execute("UPDATE billing_idempotencykey SET created_at = now() - interval '25 h'")
-        cursor.execute("SELECT billing_ensure_partitions(3)")
-        assert cursor.fetchone() == (0,)
+        cursor.execute("DROP TABLE " + last_month())
+    assert [partitions.ensure(), partitions.ensure()] == [1, 0]
     Worker.objects.create(id=uuid4())
     with connection.cursor() as cursor:
         cursor.execute(
