@@ -95,7 +95,8 @@ def expire(now: datetime | None = None) -> int:
     accounts = Account.objects.filter(lots__expires_at__lte=now, lots__remaining__gt=0, kind=AccountKind.CUSTOMER)
     for account in accounts.distinct():
         with transaction.atomic():
-            locked = _lock(account)
+            breakage = ledger.house(AccountKind.BREAKAGE)
+            locked = ledger.lock(account, breakage)[account.pk]
             sync(account)
             outstanding = locked.unsettled + locked.held
             free = locked.posted - outstanding
@@ -107,7 +108,7 @@ def expire(now: datetime | None = None) -> int:
                     continue
                 gone = ledger.transfer(
                     debit=account,
-                    credit=ledger.house(AccountKind.BREAKAGE),
+                    credit=breakage,
                     amount=amount,
                     kind=Transfer.Kind.EXPIRY,
                     idempotency_key=f"expiry:{lot.pk}:{lot.remaining}",

@@ -46,8 +46,7 @@ def send(
     key = f"move:{sender.pk}:{idempotency_key or uuid4().hex}"
     debit, credit = ledger.account_of(sender), ledger.account_of(recipient)
     with transaction.atomic():
-        # In the order of their ids, as everywhere.
-        locked = {one.pk: one for one in _locked(debit, credit)}
+        locked = ledger.lock(debit, credit)
         is_new = not Transfer.objects.filter(idempotency_key=key).exists()
         if is_new:
             statuses = dict(Organization.objects.filter(pk__in=[sender.pk, recipient.pk]).values_list("pk", "status"))
@@ -99,7 +98,7 @@ def adjust(
         raise InvalidMove
     account, house = ledger.account_of(organization), ledger.house(AccountKind.ADJUSTMENTS)
     with transaction.atomic():
-        locked = {one.pk: one for one in _locked(account, house)}
+        locked = ledger.lock(account, house)
         known = Transfer.objects.filter(idempotency_key=idempotency_key).exists()
         if amount < 0 and not known and locked[account.pk].available < -amount:
             raise NotEnough(locked[account.pk].available)
@@ -126,8 +125,3 @@ def adjust(
             reason=reason,
         )
     return moved
-
-
-def _locked(*accounts: Account) -> list[Account]:
-    ids = [account.pk for account in accounts]
-    return list(Account.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk"))

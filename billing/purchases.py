@@ -98,8 +98,10 @@ def pay(of: Order, payment: Payment) -> bool:
             return False
         _check(found, payment)
         account = ledger.account_of(found.organization)
+        clearing, promotions = ledger.house(AccountKind.STRIPE_CLEARING), ledger.house(AccountKind.PROMOTIONS)
+        ledger.lock(account, clearing, promotions)
         bought = ledger.transfer(
-            debit=ledger.house(AccountKind.STRIPE_CLEARING),
+            debit=clearing,
             credit=account,
             amount=found.credit_nanos,
             kind=Transfer.Kind.PURCHASE,
@@ -116,7 +118,7 @@ def pay(of: Order, payment: Payment) -> bool:
             lots.add(bought, Lot.Kind.PLAN, expires_at=expires_at)
         if found.bonus_credits:
             bonus = ledger.transfer(
-                debit=ledger.house(AccountKind.PROMOTIONS),
+                debit=promotions,
                 credit=account,
                 amount=found.bonus_nanos,
                 kind=Transfer.Kind.BONUS,
@@ -221,10 +223,12 @@ def _claw(found: Order, kind: str) -> None:
     if not difference:
         return
     account = ledger.account_of(found.organization)
+    house = ledger.house(AccountKind.DISPUTES if kind == Transfer.Kind.DISPUTE else AccountKind.STRIPE_CLEARING)
+    ledger.lock(account, house)
     found.claws += 1
     if difference > 0:
         lots.sync(account)
-    _move_back(found, account, kind, difference)
+    _move_back(found, account, house, kind, difference)
     found.clawed_nanos = target
     found.save(update_fields=["clawed_nanos", "claws"])
     account.refresh_from_db()
@@ -235,9 +239,8 @@ def _claw(found: Order, kind: str) -> None:
     )
 
 
-def _move_back(found: Order, account: Account, kind: str, difference: int) -> None:
+def _move_back(found: Order, account: Account, house: Account, kind: str, difference: int) -> None:
     """One transfer for the difference. The bonus is taken back with the paid part: both were one purchase."""
-    house = ledger.house(AccountKind.DISPUTES if kind == Transfer.Kind.DISPUTE else AccountKind.STRIPE_CLEARING)
     memo = f"{'Dispute' if kind == Transfer.Kind.DISPUTE else 'Refund'}: {found.title}"
     debit, credit = (account, house) if difference > 0 else (house, account)
     moved = ledger.transfer(

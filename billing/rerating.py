@@ -105,6 +105,8 @@ def apply(rerating: Rerating, *, by: User | None) -> int:
             for line in locked.lines.select_related("organization")
             if line.difference > 0 or (line.difference < 0 and locked.asks_for_more)
         ]
+        accounts = [ledger.account_of(line.organization) for line in told]
+        ledger.lock(ledger.house(AccountKind.REVENUE), *accounts)
         for line in told:
             _settle(locked, line, by)
         locked.status, locked.applied_at = Rerating.Status.APPLIED, timezone.now()
