@@ -153,7 +153,7 @@ class Cashier:
                 end_user=exchange.end_user,
                 run_id=exchange.run_id,
                 stream=exchange.job.is_stream,
-                run_cap=(exchange.run_max_nanos or 0) if exchange.run_id else 0,
+                run_cap=0 if exchange.run_max_nanos is None or not exchange.run_id else max(1, exchange.run_max_nanos),
             )
         )
 
