@@ -68,6 +68,23 @@ def test_settling_in_small_batches(run, teller, customer, monkeypatch):
     assert reconciliation.check() == []
 
 
+def test_an_account_that_cannot_be_settled_keeps_no_other_waiting(run, teller, new_customer, monkeypatch):
+    broken, whole = new_customer(1000), new_customer(1000)
+    for customer in (broken, whole):
+        use(run, teller, customer, [10])
+
+    def post(account_id):
+        if account_id == broken.account_id:
+            raise OperationalError
+        return posting(account_id)
+
+    posting = settlement._post
+    monkeypatch.setattr(settlement, "_post", post)
+    with pytest.raises(OperationalError):
+        settlement.settle_all()
+    assert (broken.account.posted, whole.account.posted) == (1000, 990)
+
+
 def test_settling_at_the_same_time_counts_once(run, teller, new_customer, monkeypatch):
     monkeypatch.setattr(settlement, "BATCH", 7)
     customers = [new_customer(1000) for _ in range(3)]
