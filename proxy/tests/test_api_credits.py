@@ -109,6 +109,22 @@ def test_a_key_without_the_scope_buys_and_sends_nothing() -> None:
     assert_error(sender.post("/v1/credits/purchase", {"pack_id": "pro"}), 403, "scope_missing")
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/credits/transfer", {"to": "a\0", "credits": "1"}),
+        ("/v1/credits/purchase", {"pack_id": "a\0"}),
+        ("/v1/images?model=%00", None),
+        ("/v1/images?q=%00", None),
+    ],
+)
+def test_a_text_that_postgresql_cannot_hold_is_the_clients_fault(path: str, body: Any) -> None:
+    """A 503 would have the SDK try it again and again."""
+    caller = customer()
+    answer = caller.get(path) if body is None else caller.post(path, body)
+    assert_error(answer, 400, "invalid_value")
+
+
 def test_a_key_moves_credit_only_while_its_maker_may() -> None:
     """Else a developer, who may make keys and no payments, sends the organization's credit to one of their own."""
     owner = UserFactory()
