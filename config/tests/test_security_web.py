@@ -3,6 +3,7 @@
 import time
 from typing import Any
 from urllib.parse import urljoin
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.hashers import make_password
@@ -10,6 +11,7 @@ from django.core import mail
 from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from accounts import api_sessions, keys, organizations
 from accounts.models import ApiSession, Membership, Organization, Role, User
@@ -20,9 +22,10 @@ from billing.models import Budget
 from config import asgi, cors
 from config.tests import pages_kit, test_urls
 from config.tests.test_settings import start
-from proxy import client_secrets, playground
+from proxy import client_secrets, playground, realtime_sessions
 from proxy.consumers import LiveConsumer
 from proxy.gateway.realtime.secrets import Wanted
+from proxy.models import RealtimeSession
 from proxy.tests.api_kit import assert_error, customer
 
 pytestmark = pytest.mark.django_db
@@ -436,6 +439,35 @@ def test_an_ephemeral_key_of_the_console_ends_with_its_members_role(how: str) ->
         gone(how, member, Client())
     assert client_secrets.find(secret) is None
     assert client_secrets.find(servers) is not None
+
+
+@pytest.mark.parametrize("how", ["switched off", "removed", "viewer now"])
+def test_a_realtime_session_of_the_console_ends_with_its_members_role(
+    how: str, monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Any
+) -> None:
+    cast = pages_kit.cast()
+    member = Membership.objects.get(organization=cast.organization, user=cast.users["developer"])
+    key = playground.key_of(cast.organization, by=member.user)
+    now = timezone.now()
+    mine, colleagues = (
+        RealtimeSession.objects.create(
+            public_id=uuid4(), organization=cast.organization, key=key, end_user=email, model="m", started_at=now,
+            seen_at=now,
+        )
+        for email in (member.user.email, cast.users["owner"].email)
+    )  # fmt: skip
+    told: list[RealtimeSession] = []
+    monkeypatch.setattr(realtime_sessions, "end", lambda session, **_: told.append(session))
+    with django_capture_on_commit_callbacks(execute=True):
+        if how == "viewer now":
+            organizations.change_role(membership=member, role=Role.VIEWER, by=None)
+        elif how == "removed":
+            organizations.remove_member(membership=member, by=None)
+        else:
+            member.user.is_active = False
+            member.user.save()
+    assert told == [mine]
+    assert colleagues not in told
 
 
 def test_a_short_operators_token_stops_the_start() -> None:
