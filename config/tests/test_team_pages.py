@@ -366,7 +366,9 @@ def test_deleting_begins_with_an_export_and_can_be_undone(cast: Cast, storage: P
 def test_after_the_grace_period_only_the_books_are_left(cast: Cast, storage: Path) -> None:
     organization = cast.organization
     key = pages_kit.key_of(organization)
-    pages_kit.request_of(key)
+    pages_kit.words_of(pages_kit.request_of(key))
+    pages_kit.conversation(organization, cast.users["developer"])
+    pages_kit.session(organization)
     pages_kit.image(organization)
     pages_kit.delivery(organization)
     pages_kit.invitation(organization)
@@ -383,7 +385,8 @@ def test_after_the_grace_period_only_the_books_are_left(cast: Cast, storage: Pat
     assert not key.is_live
     for rows in (
         organization.memberships, organization.invitations, organization.webhooks, organization.events,
-        organization.exports, organization.images,
+        organization.exports, organization.images, organization.transcripts, organization.conversations,
+        organization.realtime_sessions,
     ):  # fmt: skip
         assert not rows.exists()
     assert organization.usage_records.count() == 1
