@@ -3,13 +3,20 @@
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.core import context
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialLogin
+from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest
 
-from accounts import organizations
+from accounts import eviction, organizations
 from accounts.models import User
+
+NOT_CONFIRMED = (
+    "This account was made with your address, which nobody had confirmed. Every other way into it has ended. Look at "
+    "its team and its keys, and end what is not yours."
+)
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -30,6 +37,13 @@ class AccountAdapter(DefaultAccountAdapter):
 
 class SocialAccountAdapter(DefaultSocialAccountAdapter):
     """Used by signup with a provider, whether or not it takes a form."""
+
+    def authenticate_by_email(self, sociallogin: SocialLogin) -> tuple[User, str] | None:
+        """Who comes first with a provider's word has the account alone, whoever made it."""
+        found: tuple[User, str] | None = super().authenticate_by_email(sociallogin)
+        if found is not None and eviction.evict(user=found[0], email=found[1]):
+            messages.warning(context.request, NOT_CONFIRMED)
+        return found
 
     def populate_user(self, request: HttpRequest, sociallogin: SocialLogin, data: dict[str, Any]) -> User:
         """Takes the person's name as well, which we keep in one field."""

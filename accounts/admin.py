@@ -39,6 +39,26 @@ class UserAdmin(AuditedAdmin):
     ordering = ("-joined_at",)
     show_full_result_count = False
 
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
+        """Who is staff and may do what, and by which address somebody gets a new password, is for superusers to say."""
+        mine = tuple(super().get_readonly_fields(request, obj))
+        return mine if _is_super(request) else (*mine, "email", "is_staff", "is_superuser", "groups")
+
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return _may_touch(request, obj) and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return _may_touch(request, obj) and super().has_delete_permission(request, obj)
+
+
+def _may_touch(request: HttpRequest, obj: User | None) -> bool:
+    """Staff are changed by superusers alone."""
+    return obj is None or _is_super(request) or not (obj.is_staff or obj.is_superuser)
+
+
+def _is_super(request: HttpRequest) -> bool:
+    return isinstance(request.user, User) and request.user.is_superuser
+
 
 def _who(request: HttpRequest) -> dict[str, Any]:
     """`by` and `origin` for a verb."""

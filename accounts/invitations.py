@@ -9,6 +9,7 @@ from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.core.mail import EmailMessage
 from django.db import IntegrityError, transaction
+from django.db.models import Q, Sum
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
@@ -25,6 +26,7 @@ RESEND_AFTER = timedelta(minutes=1)
 # Mail goes to addresses that have asked for nothing: so many and no more.
 MAX_OPEN = 50
 MAX_SENT = 10
+DAY = timedelta(days=1)
 
 
 class InvitationError(AccountsError):
@@ -67,7 +69,7 @@ def invite(
     try:
         with transaction.atomic():
             Organization.objects.select_for_update().get(pk=organization.pk)
-            if organization.invitations.open().count() >= MAX_OPEN:
+            if organization.invitations.open().count() >= MAX_OPEN or _sent_lately(organization, email, by) >= MAX_SENT:
                 raise TooMany
             made = Invitation.objects.create(
                 organization=organization,
@@ -148,6 +150,14 @@ def accept(*, invitation: Invitation, user: User, origin: audit.Origin | None = 
         return organizations.add_member(
             organization=found.organization, user=user, role=Role(found.role), by=user, origin=origin
         )
+
+
+def _sent_lately(organization: Organization, email: str, by: User) -> int:
+    """How many mails of this organization, or of this person for any of theirs, the address got in a day. Those of
+    revoked invitations count: whoever invites, revokes and invites again bothers a stranger all the same."""
+    theirs = Invitation.objects.filter(Q(organization=organization) | Q(invited_by=by), email=email)
+    lately = theirs.filter(created_at__gt=timezone.now() - DAY)
+    return lately.aggregate(sent=Sum("sent_count"))["sent"] or 0
 
 
 def _send(invitation: Invitation, token: str) -> None:

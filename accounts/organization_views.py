@@ -5,6 +5,7 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
 from django.core.files.storage import default_storage
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -80,7 +81,10 @@ def export_list(request: MemberRequest, slug: str) -> HttpResponse:
 @require_GET
 @login_required
 def export_download(request: MemberRequest, slug: str, export_id: UUID) -> FileResponse:
+    """Staff who look as a member take nothing along: the audit log would say that it was the member."""
     organization = organization_for(request, slug, Role.ADMIN)
+    if getattr(request, "impersonation", None) is not None:
+        raise PermissionDenied
     export = get_object_or_404(organization.exports, public_id=export_id, state=OrganizationExport.State.DONE)
     try:
         file = default_storage.open(export.name)

@@ -21,6 +21,10 @@ from accounts.models import Invitation, Membership, Organization, Role
 from accounts.team_forms import ROLE_HELP, InviteForm, RoleForm, TypedForm
 
 MEMBERS_PER_PAGE = 50
+TOO_MANY = (
+    f"There are {invitations.MAX_OPEN} open invitations, or this address got {invitations.MAX_SENT} mails in a day. "
+    "Revoke some, or try again tomorrow."
+)
 PAGE, OVER = "accounts/invitation.html", "accounts/invitation_over.html"
 
 
@@ -181,7 +185,7 @@ def _invite(request: MemberRequest, form: InviteForm) -> bool:
     except invitations.AlreadyInvited:
         form.add_error("email", "This address is invited already. Send the invitation again, or revoke it.")
     except invitations.TooMany:
-        form.add_error(None, f"There are {invitations.MAX_OPEN} open invitations. Revoke some first.")
+        form.add_error(None, TOO_MANY)
     else:
         _say_sent(request, made.email, is_sent=made.sent_at is not None)
         return True

@@ -94,7 +94,7 @@ class ImpossibleTextMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """No such text is in the database, so nothing was changed."""
-        if not isinstance(exception, DataError) or "NUL (0x00)" not in str(exception):
+        if not isinstance(exception, DataError) or errors.NUL not in str(exception):
             return None
         return render(request, "400.html", status=400)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -129,8 +130,9 @@ def store_due() -> int:
 
 
 def _store(image: Image, data: bytes) -> None:
-    """Original as made, thumbnail if it can be decoded; both names are random parts of the image's own."""
-    folder = f"{image.organization.public_id}/{image.created_at:%Y/%m/%d}/{image.public_id}"
+    """Original as made, thumbnail if it can be decoded. Their names are secrets: a bucket with a public address gives
+    its files to whoever knows the name, and all else of it is in the addresses of pages."""
+    folder = f"{image.organization.public_id}/{image.created_at:%Y/%m/%d}/{image.public_id}-{secrets.token_urlsafe(16)}"
     picture = decode(data)
     if picture is not None:
         image.width, image.height = picture.size

@@ -6,6 +6,6 @@ class ProxyConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from proxy import farewell, outlook, tracing  # noqa: F401, PLC0415 - their receivers; models exist only now
+        from proxy import farewell, leaving, outlook, tracing  # noqa: F401, PLC0415 - their receivers; models only now
 
         tracing.listen()

@@ -5,9 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 from django.db import DatabaseError
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from accounts import key_format
+from accounts.access import PERMISSIONS
+from accounts.models import Membership, User
 from proxy.gateway.errors import Unavailable
 from proxy.gateway.realtime.secrets import PREFIX, Bound, Wanted
 from proxy.in_thread import in_thread
@@ -27,16 +30,30 @@ class Secrets:
         return minted
 
     async def find(self, secret: str) -> Bound | None:
-        rows = ClientSecret.objects.filter(digest=_digest(secret), expires_at__gt=timezone.now())
         try:
-            row = await in_thread(rows.values_list("key__digest", "model", "session", "end_user").first)
+            found: Bound | None = await in_thread(lambda: find(secret))
         except DatabaseError:
             raise Unavailable from None
-        return None if row is None else Bound(*row)
+        return found
 
 
-def mint(key_id: int, wanted: Wanted, *, end_user: str = "") -> str:
-    """A new ephemeral key of the API key `key_id`, shown this once."""
+def find(secret: str) -> Bound | None:
+    """What `secret` stands for; None if it is unknown or over. One query; raises `DatabaseError`."""
+    still_may = Membership.objects.filter(
+        organization=OuterRef("key__organization"),
+        user=OuterRef("member"),
+        user__is_active=True,
+        role__in=PERMISSIONS["keys.manage"],
+    )
+    rows = ClientSecret.objects.filter(
+        Q(member=None) | Exists(still_may), digest=_digest(secret), expires_at__gt=timezone.now()
+    )
+    row = rows.values_list("key__digest", "model", "session", "end_user").first()
+    return None if row is None else Bound(*row)
+
+
+def mint(key_id: int, wanted: Wanted, *, end_user: str = "", member: User | None = None) -> str:
+    """A new ephemeral key of the API key `key_id`, shown this once; one for a `member` ends with their membership."""
     secret = PREFIX + secrets.token_urlsafe(32)
     ClientSecret.objects.create(
         digest=_digest(secret),
@@ -44,6 +61,7 @@ def mint(key_id: int, wanted: Wanted, *, end_user: str = "") -> str:
         model=wanted.model,
         session=wanted.session,
         end_user=end_user,
+        member=member,
         expires_at=datetime.fromtimestamp(wanted.expires_at, UTC),
     )
     return secret

@@ -2,12 +2,17 @@
 
 import asyncio
 import contextlib
-from typing import Any
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any, cast
 
 import redis.asyncio as redis_asyncio
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.conf import settings
+from django.contrib.auth import get_user
+from django.contrib.sessions.backends.base import SessionBase
+from django.http import HttpRequest
 
 from accounts.models import Membership, User
 from proxy import live
@@ -18,7 +23,8 @@ QUIET_S = 1.0
 
 
 class LiveConsumer(AsyncJsonWebsocketConsumer):
-    """One open page of an organization. Members only; who stops being one is let go within a minute."""
+    """One open page of an organization. Members only: who stops being one, or signs out, hears nothing more and is let
+    go within a minute."""
 
     organization_id: int | None = None
 
@@ -54,6 +60,8 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
         while True:
             await self._changed.wait()
             self._changed.clear()
+            if not await self._is_still_welcome():
+                return
             await self.send_json({"type": "changed"})
             await asyncio.sleep(QUIET_S)
 
@@ -62,17 +70,25 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):
         while self.organization_id is not None:
             await watchers.watch(self.organization_id)
             await asyncio.sleep(live.WATCH_S)
-            if await self._organization() != self.organization_id:
-                with contextlib.suppress(RuntimeError):
-                    await self.close(NOT_A_MEMBER)
+            if not await self._is_still_welcome():
                 return
+
+    async def _is_still_welcome(self) -> bool:
+        """Whether the page's session still signs a member in; else the connection ends."""
+        if await self._organization() == self.organization_id:
+            return True
+        with contextlib.suppress(RuntimeError):
+            await self.close(NOT_A_MEMBER)
+        return False
 
     @database_sync_to_async
     def _organization(self) -> int | None:
-        user: User = self.scope["user"]
+        """The organization of the page, if the session as it stands now signs a member of it in."""
+        session: SessionBase = import_module(settings.SESSION_ENGINE).SessionStore(self.scope["session"].session_key)
+        user = get_user(cast(HttpRequest, SimpleNamespace(session=session)))
         slug = self.scope["url_route"]["kwargs"]["slug"]
         if not user.is_authenticated:
             return None
-        found = Membership.objects.filter(user=user, user__is_active=True, organization__slug=slug)
+        found = Membership.objects.filter(user=cast(User, user), organization__slug=slug)
         organization_id: int | None = found.values_list("organization_id", flat=True).first()
         return organization_id

@@ -5,7 +5,7 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from accounts.models import ApiKey, Organization
+from accounts.models import ApiKey, Organization, User
 
 # For the first request that a page suggests: cheap, quick, and known to every client.
 FIRST_REQUEST_MODELS = ("gpt-4o-mini", "gpt-fast", "gpt-6-luna")
@@ -248,6 +248,8 @@ class ClientSecret(models.Model):
     model = models.CharField(max_length=200)
     session = models.JSONField(default=dict)
     end_user = models.CharField(max_length=256, blank=True)
+    # Whom the console gave it to: it opens nothing once they are no developer there any more.
+    member = models.ForeignKey(User, models.CASCADE, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     expires_at = models.DateTimeField(db_index=True)
 

@@ -48,7 +48,7 @@ def past_ones(organization: Organization) -> models.QuerySet[RealtimeSession]:
     )
 
 
-def end(session: RealtimeSession, *, by: User, reason: str, origin: audit.Origin | None = None) -> None:
+def end(session: RealtimeSession, *, by: User | None, reason: str, origin: audit.Origin | None = None) -> None:
     """Ask the process that carries `session` to end it: within a second its client gets an error event and a close."""
     audit.record(
         action="realtime.end",

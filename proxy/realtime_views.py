@@ -79,5 +79,5 @@ def realtime_secret(request: MemberRequest, slug: str) -> HttpResponse:
     key = playground.key_of(organization, by=request.user, origin=origin_of(request))
     expires_at = int(time.time()) + DEFAULT_SECONDS
     wanted = Wanted(model.name, {"type": "realtime", "model": model.name}, expires_at)
-    secret = client_secrets.mint(key.pk, wanted, end_user=request.user.email)
+    secret = client_secrets.mint(key.pk, wanted, end_user=request.user.email, member=request.user)
     return JsonResponse({"value": secret, "expires_at": expires_at})

@@ -16,12 +16,16 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts import outgoing, secrets, signing
+from accounts.subjects import one_line
 from status.models import Incident, Notice, Subscriber
 
 log = structlog.get_logger(__name__)
 
 FIRST_RETRY = timedelta(seconds=15)
 ASK_AGAIN_AFTER = timedelta(minutes=10)
+# An address that has asked for nothing: with each server's address a question may be another one.
+ASKED_WITHIN = timedelta(hours=1)
+MAX_ASKED = 3
 MAX_ATTEMPTS = 8
 BATCH = 100
 
@@ -46,6 +50,9 @@ def subscribe(email: str, url: str = "") -> None:
     if url:
         outgoing.check_url(url)
     email = email.lower()
+    lately = Subscriber.objects.filter(email=email, confirmed_at=None, asked_at__gt=timezone.now() - ASKED_WITHIN)
+    if lately.exclude(url=url).count() >= MAX_ASKED:
+        return
     subscriber, is_new = Subscriber.objects.get_or_create(email=email, url=url)
     if subscriber.confirmed_at is not None:
         return
@@ -178,7 +185,7 @@ def _message(notice: Notice) -> EmailMessage:
     # One-click unsubscribe: RFC 8058.
     headers = {"List-Unsubscribe": f"<{unsubscribe_url}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
     body = render_to_string("status/email/notice.txt", context)
-    return EmailMessage(subject.replace("\n", " "), body, to=[notice.subscriber.email], headers=headers)
+    return EmailMessage(one_line(subject), body, to=[notice.subscriber.email], headers=headers)
 
 
 def _url(name: str, subscriber: Subscriber) -> str:

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+from allauth.core import ratelimit
 from asgiref.sync import sync_to_async
 from django import forms
 from django.core.paginator import Paginator
@@ -166,6 +167,8 @@ def _fingerprint(shown: dict[str, Any]) -> tuple[Any, ...]:
 @require_http_methods(["GET", "POST"])
 def subscribe(request: HttpRequest) -> HttpResponse:
     form = SubscribeForm(request.POST or None)
+    if request.method == "POST" and form.is_valid() and not ratelimit.consume(request, action="status_subscribe"):
+        form.add_error("email", "Too many subscriptions in a short time. Wait a while.")
     if request.method == "POST" and form.is_valid():
         subscriptions.subscribe(form.cleaned_data["email"], form.cleaned_data["url"])
         return render(request, "status/subscribed.html", {"email": form.cleaned_data["email"]})

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -104,3 +105,22 @@ def test_what_staff_save_is_in_the_audit_log(cast: Cast, client: Client) -> None
     assert client.post(reverse("admin:accounts_membership_delete", args=[membership.pk]), {"post": "yes"})
     assert not Membership.objects.filter(pk=membership.pk).exists()
     assert cast.organization.audit_entries.last().action == "admin.delete"
+
+
+def test_staff_make_nobody_a_superuser_and_take_no_account(cast: Cast) -> None:
+    """Who may change people could else tick 'superuser' for themselves, or have a superuser's new password mailed."""
+    support = pages_kit.person("support", is_staff=True)
+    support.user_permissions.set(Permission.objects.filter(codename__in=["view_user", "change_user", "delete_user"]))
+    root = pages_kit.person("root", is_staff=True, is_superuser=True)
+    customer = cast.users["viewer"]
+    client = Client()
+    client.force_login(support, backend="django.contrib.auth.backends.ModelBackend")
+    asked = {"email": "mallory@example.com", "name": "M", "is_active": "on", "is_staff": "on", "is_superuser": "on"}
+    for person, status in ((support, 403), (root, 403), (customer, 302)):
+        email = person.email
+        answer = client.post(reverse("admin:accounts_user_change", args=[person.pk]), asked)
+        assert answer.status_code == status
+        person.refresh_from_db()
+        assert (person.email, person.is_superuser) == (email, person == root)
+    assert (customer.name, customer.is_staff) == ("M", False)
+    assert client.post(reverse("admin:accounts_user_delete", args=[root.pk]), {"post": "yes"}).status_code == 403

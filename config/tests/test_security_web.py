@@ -1,7 +1,9 @@
 """The pages against other sites: framing, forged forms, hosts, redirects, cookies, caches; CORS; `/v1` without HTML."""
 
+import time
 from typing import Any
 from urllib.parse import urljoin
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.hashers import make_password
@@ -9,9 +11,10 @@ from django.core import mail
 from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from accounts import api_sessions, keys, organizations
-from accounts.models import ApiSession, Membership, Organization, User
+from accounts.models import ApiSession, Membership, Organization, Role, User
 from accounts.spreadsheets import plain
 from accounts.subjects import one_line
 from billing import budget_warnings, letters
@@ -19,7 +22,10 @@ from billing.models import Budget
 from config import asgi, cors
 from config.tests import pages_kit, test_urls
 from config.tests.test_settings import start
+from proxy import client_secrets, playground, realtime_sessions
 from proxy.consumers import LiveConsumer
+from proxy.gateway.realtime.secrets import Wanted
+from proxy.models import RealtimeSession
 from proxy.tests.api_kit import assert_error, customer
 
 pytestmark = pytest.mark.django_db
@@ -390,15 +396,78 @@ def test_no_text_begins_a_formula(text: str) -> None:
     assert plain(plain(text)) == plain(text)
 
 
-def test_a_member_who_is_switched_off_hears_no_more() -> None:
+def gone(how: str, member: Membership, client: Client) -> None:
+    match how:
+        case "switched off":
+            User.objects.filter(pk=member.user_id).update(is_active=False)
+        case "removed":
+            organizations.remove_member(membership=member, by=None)
+        case "signed out":
+            client.logout()
+        case _:
+            member.user.set_password(PASSWORD)
+            member.user.save()
+
+
+@pytest.mark.parametrize("how", ["switched off", "removed", "signed out", "new password"])
+def test_a_page_that_is_open_hears_no_more_once_its_reader_is_out(how: str) -> None:
+    """The socket of a page is let in once and stays for hours: it is asked for again before everything it is told."""
     cast = pages_kit.cast()
     member = Membership.objects.get(organization=cast.organization, user=cast.users["viewer"])
+    client = cast.client("viewer")
     consumer = LiveConsumer()
-    consumer.scope = {"user": member.user, "url_route": {"kwargs": {"slug": cast.organization.slug}}}
+    consumer.scope = {"session": client.session, "url_route": {"kwargs": {"slug": cast.organization.slug}}}
     ask = vars(LiveConsumer)["_organization"].func
     assert ask(consumer) == cast.organization.pk
-    User.objects.filter(pk=member.user_id).update(is_active=False)
+    gone(how, member, client)
     assert ask(consumer) is None
+
+
+@pytest.mark.parametrize("how", ["switched off", "removed", "viewer now"])
+def test_an_ephemeral_key_of_the_console_ends_with_its_members_role(how: str) -> None:
+    """Else somebody who was let go could talk at the organization's cost for the minutes that it is good for."""
+    cast = pages_kit.cast()
+    member = Membership.objects.get(organization=cast.organization, user=cast.users["developer"])
+    key = playground.key_of(cast.organization, by=member.user)
+    wanted = Wanted("gpt-realtime", {}, int(time.time()) + 60)
+    secret = client_secrets.mint(key.pk, wanted, end_user=member.user.email, member=member.user)
+    servers = client_secrets.mint(key.pk, wanted, end_user=member.user.email)
+    assert client_secrets.find(secret) == client_secrets.find(servers) is not None
+    if how == "viewer now":
+        organizations.change_role(membership=member, role=Role.VIEWER, by=None)
+    else:
+        gone(how, member, Client())
+    assert client_secrets.find(secret) is None
+    assert client_secrets.find(servers) is not None
+
+
+@pytest.mark.parametrize("how", ["switched off", "removed", "viewer now"])
+def test_a_realtime_session_of_the_console_ends_with_its_members_role(
+    how: str, monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Any
+) -> None:
+    cast = pages_kit.cast()
+    member = Membership.objects.get(organization=cast.organization, user=cast.users["developer"])
+    key = playground.key_of(cast.organization, by=member.user)
+    now = timezone.now()
+    mine, colleagues = (
+        RealtimeSession.objects.create(
+            public_id=uuid4(), organization=cast.organization, key=key, end_user=email, model="m", started_at=now,
+            seen_at=now,
+        )
+        for email in (member.user.email, cast.users["owner"].email)
+    )  # fmt: skip
+    told: list[RealtimeSession] = []
+    monkeypatch.setattr(realtime_sessions, "end", lambda session, **_: told.append(session))
+    with django_capture_on_commit_callbacks(execute=True):
+        if how == "viewer now":
+            organizations.change_role(membership=member, role=Role.VIEWER, by=None)
+        elif how == "removed":
+            organizations.remove_member(membership=member, by=None)
+        else:
+            member.user.is_active = False
+            member.user.save()
+    assert told == [mine]
+    assert colleagues not in told
 
 
 def test_a_short_operators_token_stops_the_start() -> None:

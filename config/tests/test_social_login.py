@@ -120,13 +120,18 @@ def test_the_same_person_comes_back_to_the_same_account(
 
 
 def test_a_verified_address_leads_to_the_account_that_is_here(site_with: Service, provider: Identity) -> None:
-    """The provider's word is taken; but whoever registered without confirming the address loses their password."""
+    """The provider's word is taken; but whoever registered without confirming the address loses every way in."""
     email = address()
     made = httpx.post(f"{site_with.url}/v1/auth/register", json={"email": email, "password": "copper-pine-42"}).json()
     provider.becomes(sub=secrets.token_hex(8), email=email, email_verified=True)
     with browser(site_with) as visitor:
         page = come_back(visitor, begin(visitor))
     assert page.url.path == f"/o/{made['organization']['slug']}/"
+    assert "end what is not yours" in page.text
+    mine = {"authorization": f"Bearer {made['access_token']}"}
+    assert httpx.get(f"{site_with.url}/v1/auth/me", headers=mine).status_code == 401
+    kept = httpx.post(f"{site_with.url}/v1/auth/refresh", json={"refresh_token": made["refresh_token"]})
+    assert kept.status_code == 401
     again = httpx.post(f"{site_with.url}/v1/auth/login", json={"email": email, "password": "copper-pine-42"})
     assert again.status_code == 401
 

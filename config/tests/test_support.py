@@ -11,8 +11,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import impersonation
-from accounts.models import ApiKey, AuditEntry, User
+from accounts import exports, impersonation
+from accounts.models import ApiKey, AuditEntry, OrganizationExport, User
 from billing import ledger
 from billing.models import Transfer, UsageRollup
 from config.tests import pages_kit
@@ -128,6 +128,17 @@ def test_nobody_looks_as_staff_or_as_who_cannot_sign_in(fields: dict[str, bool],
 def test_who_may_not_change_people_may_not_look_as_them(cast: Cast) -> None:
     response = _look(cast.client("staff"), cast.users["owner"])
     assert response.status_code == 403
+
+
+def test_nothing_is_taken_along_while_looking(cast: Cast, client: Client) -> None:
+    """An export is all that an organization has, and the audit log would say that its owner had taken it."""
+    owner = cast.users["owner"]
+    made = exports.request(organization=cast.organization, by=owner)
+    OrganizationExport.objects.filter(pk=made.pk).update(state=OrganizationExport.State.DONE)
+    address = reverse("accounts:export-download", args=[cast.organization.slug, made.public_id])
+    _look(client, owner)
+    assert client.get(address).status_code == 403
+    assert not AuditEntry.objects.filter(action="organization.export_download").exists()
 
 
 def test_it_ends_by_itself_after_an_hour_and_when_the_staff_member_is_staff_no_more(

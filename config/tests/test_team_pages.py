@@ -20,7 +20,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import audit, closing, exports, invitations, keys
+from accounts import audit, closing, exports, invitations, keys, organizations
 from accounts.models import ApiKey, AuditEntry, Event, Invitation, Membership, Organization, Role, User
 from billing import ledger
 from billing.money import NANOS_PER_CREDIT
@@ -155,6 +155,19 @@ def test_there_is_an_end_to_the_mails(cast: Cast, monkeypatch: pytest.MonkeyPatc
     _invited(cast)
     answer = cast.client("admin").post(_address("team", cast), {"email": "x@example.com", "role": "viewer"})
     assert "open invitations" in _text(answer)
+
+
+def test_inviting_and_revoking_by_turns_ends_too(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else whoever signs up can fill a stranger's mailbox with words of their own, from as many organizations."""
+    monkeypatch.setattr(invitations, "MAX_SENT", 2)
+    owner = cast.users["owner"]
+    other = organizations.create(name="Other", owner=owner)
+    for organization in (cast.organization, other):
+        made = invitations.invite(organization=organization, email="x@example.com", role=Role.VIEWER, by=owner)
+        invitations.revoke(invitation=made, by=owner)
+    with pytest.raises(invitations.TooMany):
+        invitations.invite(organization=cast.organization, email="x@example.com", role=Role.VIEWER, by=owner)
+    invitations.invite(organization=cast.organization, email="y@example.com", role=Role.VIEWER, by=owner)
 
 
 def test_a_mail_that_cannot_be_sent_is_told(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,7 +366,9 @@ def test_deleting_begins_with_an_export_and_can_be_undone(cast: Cast, storage: P
 def test_after_the_grace_period_only_the_books_are_left(cast: Cast, storage: Path) -> None:
     organization = cast.organization
     key = pages_kit.key_of(organization)
-    pages_kit.request_of(key)
+    pages_kit.words_of(pages_kit.request_of(key))
+    pages_kit.conversation(organization, cast.users["developer"])
+    pages_kit.session(organization)
     pages_kit.image(organization)
     pages_kit.delivery(organization)
     pages_kit.invitation(organization)
@@ -370,7 +385,8 @@ def test_after_the_grace_period_only_the_books_are_left(cast: Cast, storage: Pat
     assert not key.is_live
     for rows in (
         organization.memberships, organization.invitations, organization.webhooks, organization.events,
-        organization.exports, organization.images,
+        organization.exports, organization.images, organization.transcripts, organization.conversations,
+        organization.realtime_sessions,
     ):  # fmt: skip
         assert not rows.exists()
     assert organization.usage_records.count() == 1

@@ -29,6 +29,8 @@ def test_an_image_is_kept_as_it_was_made_with_a_thumbnail(organization, storage)
     assert keeping.decode(thumbnail).size == (512, 256)
     assert not SpooledImage.objects.exists()
     assert str(organization.public_id) in image.name
+    # Where the bucket has a public address, what is in the addresses of pages must not lead to a private image.
+    assert all(len(name.partition(f"{image.public_id}-")[2]) > 22 for name in (image.name, image.thumbnail))
     assert len(files(storage)) == 2
 
 

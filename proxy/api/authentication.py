@@ -107,7 +107,7 @@ class MayManage(BasePermission):
     """A key with the scope `management`, or with none at all, from an address that it may be used from.
 
     Its allow-list of endpoints is about what is metered, and does not close this API. People are let in where `may`
-    names the permission that their role must have.
+    names the permission that their role must have; a key can do no more with it than who made it.
     """
 
     scope = SCOPE
@@ -118,14 +118,18 @@ class MayManage(BasePermission):
         if isinstance(request.user, Member):
             return self._has_role(request.user, request.method or "")
         wire = wire_request(request)
+        _check_maker(request.user.row, self._permission(request.method or ""))
         guarded = replace(request.user.key, allowed_endpoints=frozenset())
         if not self.scope:
             guarded = replace(guarded, scopes=frozenset())
         keys.authorize(guarded, request.path, self.scope, wire, trusted_proxies=settings.ALLAUTH_TRUSTED_PROXY_COUNT)
         return True
 
+    def _permission(self, method: str) -> str:
+        return self.view_permission if method in SAFE_METHODS else self.change_permission
+
     def _has_role(self, member: Member, method: str) -> bool:
-        permission = self.view_permission if method in SAFE_METHODS else self.change_permission
+        permission = self._permission(method)
         if not permission:
             raise Forbidden("This needs an API key, not the access token of a person.", code="api_key_required")
         if not member.key.is_active:
@@ -193,8 +197,27 @@ async def _no_body() -> Any:
     raise RuntimeError("the body is Django's")
 
 
+def _check_maker(row: ApiKey, permission: str) -> None:
+    """What not everybody may who makes keys, such as moving credit, a key may while its maker may. Raises `Forbidden`.
+
+    A key that no person made is the operator's doing, and so is one that staff made.
+    """
+    maker = row.created_by
+    if maker is None or not permission or access.PERMISSIONS["keys.manage"] <= access.PERMISSIONS[permission]:
+        return
+    roles = access.PERMISSIONS[permission]
+    is_member = Membership.objects.filter(user=maker, organization=row.organization, role__in=roles).exists()
+    if not maker.is_active or not (is_member or maker.is_staff):
+        raise Forbidden("Whoever made this key may not do this, or no longer: use the key of one who may.", code="role")
+
+
 def _find(secret: str) -> ApiKey | None:
     if len(secret) > keys.MAX_CREDENTIAL or not secret.isascii() or not key_format.is_well_formed(secret):
         return None
     digest = key_format.digest_of(secret, settings.API_KEY_PEPPER)
-    return ApiKey.objects.live().select_related("organization__transcript_settings").filter(digest=digest).first()
+    return (
+        ApiKey.objects.live()
+        .select_related("organization__transcript_settings", "created_by")
+        .filter(digest=digest)
+        .first()
+    )

@@ -13,11 +13,9 @@ from proxy.api.answers import cap_as_dict, moment
 from proxy.api.authentication import Caller
 from proxy.api.quoting import Quote
 from proxy.api.throttling import peek
-from proxy.gateway import ceilings
+from proxy.gateway import ceilings, labels
 from proxy.gateway.admission import MIN_OUTPUT_TOKENS
 from proxy.gateway.wire import Request
-
-MAX_LABEL = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +46,8 @@ class Identity:
 def identity_of(request: Request, end_user: str = "") -> Identity:
     """From the headers, as the gateway reads them; `end_user` is what the body says."""
     return Identity(
-        end_user=(request.headers.get("x-user-id") or end_user)[:MAX_LABEL],
-        run_id=request.headers.get("x-run-id", "")[:MAX_LABEL],
+        end_user=(labels.read(request, labels.END_USER) or end_user)[: labels.MAX_LABEL],
+        run_id=labels.read(request, labels.RUN),
         max_nanos=ceilings.read(request, ceilings.OF_CALL),
         run_max_nanos=ceilings.read(request, ceilings.OF_RUN),
     )

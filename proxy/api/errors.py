@@ -4,7 +4,7 @@ from typing import Any
 
 import structlog
 from django.core.exceptions import PermissionDenied
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, DataError, InterfaceError
 from django.http import Http404, HttpResponse, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -19,6 +19,9 @@ from proxy.gateway.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+
+# How PostgreSQL's driver refuses a text: it is the client's fault, and trying again does not help.
+NUL = "NUL (0x00)"
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +73,8 @@ def translate(error: Exception, *, method: str = "", allowed: list[str] | None =
             return MethodNotAllowed(method, ", ".join(allowed or ()))
         case exceptions.UnsupportedMediaType():
             return UnsupportedMediaType("application/json")
+        case DataError() if NUL in str(error):
+            return InvalidRequest("No text may have the character U+0000 in it.")
         case DatabaseError() | InterfaceError():
             log.error("api_database_error", error=type(error).__name__)
             return Unavailable()

@@ -14,7 +14,18 @@ from uuid_utils.compat import uuid7
 
 from billing.money import format_credits
 from billing.teller import TellerUnavailable
-from proxy.gateway import ceilings, idempotency, image_tool, keys, messages, metrics, own, passthrough, responses
+from proxy.gateway import (
+    ceilings,
+    idempotency,
+    image_tool,
+    keys,
+    labels,
+    messages,
+    metrics,
+    own,
+    passthrough,
+    responses,
+)
 from proxy.gateway.admission import Cashier
 from proxy.gateway.artifacts import VISIBILITIES
 from proxy.gateway.attempts import Deadlines
@@ -50,7 +61,6 @@ log = structlog.get_logger(__name__)
 
 BODY_TIMEOUT_S = 60.0
 UPLOAD_TIMEOUT_S = 900.0
-MAX_LABEL = 256
 MAX_API_VERSION = 40
 
 
@@ -245,7 +255,7 @@ class Gateway:
         if route is None or realtime.PATH not in route.endpoints:
             raise ModelNotFound(wanted.model)
         keys.authorize_model(key, wanted.model, route.model)
-        end_user = request.headers.get("x-user-id", "")[:MAX_LABEL]
+        end_user = labels.read(request, labels.END_USER)
         secret = await self._client_secrets.mint(key.id, wanted, end_user=end_user)
         headers.append(("content-type", "application/json"))
         await response.whole(200, headers, orjson.dumps(secrets.answer(secret, wanted)))
@@ -427,8 +437,8 @@ class Gateway:
             route=route,
             rate=route.rate,
             started_at=arrival.started_at,
-            end_user=(key.end_user or request.headers.get("x-user-id") or job.end_user)[:MAX_LABEL],
-            run_id=request.headers.get("x-run-id", "")[:MAX_LABEL],
+            end_user=(key.end_user or labels.read(request, labels.END_USER) or job.end_user)[: labels.MAX_LABEL],
+            run_id=labels.read(request, labels.RUN),
             own_key=own_key,
             visibility=_visibility(request, key),
             max_nanos=ceilings.read(request, ceilings.OF_CALL),

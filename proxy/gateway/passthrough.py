@@ -17,8 +17,10 @@ from proxy.gateway.errors import (
     InvalidJson,
     InvalidRequest,
     UnknownUrl,
+    UnsupportedMediaType,
     UpstreamFailed,
 )
+from proxy.gateway.forms import Form, Upload
 from proxy.gateway.owned import ObjectNotFound, Objects
 from proxy.gateway.providers import headers_of, url_of
 from proxy.gateway.snapshots import Catalog, Deployment, Key
@@ -31,8 +33,12 @@ METHODS = _WRITES | {"GET", "DELETE"}
 # Answers about shared objects are read whole, to learn ids and to leave out what is others'.
 MAX_SHARED_BYTES = 16 * 1024 * 1024
 MAX_BODY_BYTES = 512 * 1024 * 1024
+MAX_NAMED = 100
 IDLE_S = 60.0
+TOTAL_S = 900.0
 _PATH = re.compile(r"/v1(/[A-Za-z0-9_.~@:%-]+)+/?", re.ASCII)
+# Ids as OpenAI makes them; some fields that hold one have names that do not say so, such as `training_file`.
+_LOOKS_LIKE_ID = re.compile(r"[a-z]{2,12}[_-][A-Za-z0-9]{16,}", re.ASCII)
 _PASSED = ("content-type", "content-disposition", "openai-processing-ms", "retry-after")
 
 
@@ -75,15 +81,34 @@ class Passthrough:
         self, request: Request, response: Response, key: Key, deployment: Deployment, headers: list[tuple[str, str]]
     ) -> None:
         """With the key that all share: named objects must be the organization's, and new ones become so."""
+        if request.method not in _WRITES:
+            await self._exchange(request, response, key, deployment, headers, body=None, names=[])
+        elif _media_type(request) == "multipart/form-data":
+            form = await request.form(limit=MAX_BODY_BYTES, idle_s=IDLE_S, total_s=TOTAL_S)
+            try:
+                names = _references_of_form(form)
+                await self._exchange(request, response, key, deployment, headers, body=Upload(form, {}), names=names)
+            finally:
+                form.close()
+        else:
+            body, names = await _read_json(request)
+            await self._exchange(request, response, key, deployment, headers, body=body, names=names)
+
+    async def _exchange(
+        self,
+        request: Request,
+        response: Response,
+        key: Key,
+        deployment: Deployment,
+        headers: list[tuple[str, str]],
+        *,
+        body: bytes | Upload | None,
+        names: list[str],
+    ) -> None:
+        """`names` are the objects that the body names. What goes upstream was written anew from what was checked, so
+        that the upstream cannot read another thing in it than we did."""
         _, _, collection, *rest = request.path.rstrip("/").split("/")
-        named = [unquote(part) for part in rest[:1]]
-        body: Any = None
-        is_json = request.headers.get("content-type", "").startswith("application/json")
-        if request.method in _WRITES and is_json:
-            body = await request.body(limit=MAX_SHARED_BYTES, timeout_s=IDLE_S)
-            named += _references(body)
-        elif request.method in _WRITES:
-            body = _pieces(request)
+        named = [*(unquote(part) for part in rest[:1]), *names]
         owned = await self._objects.owned(organization_id=key.organization_id, upstream_ids=named)
         for upstream_id in named:
             if upstream_id not in owned:
@@ -124,8 +149,10 @@ class Passthrough:
         for name in ("content-type", "accept", "openai-beta"):
             if name in request.headers:
                 headers[name] = request.headers[name]
-        if isinstance(body, bytes):
-            headers["content-length"] = str(len(body))
+        if isinstance(body, Upload):
+            headers |= {"content-type": body.content_type, "content-length": str(body.length)}
+        elif isinstance(body, bytes):
+            headers |= {"content-type": "application/json", "content-length": str(len(body))}
         elif body is not None and request.headers.get("content-length", "").isdigit():
             headers["content-length"] = request.headers["content-length"]
         elif request.method in {"GET", "DELETE"}:
@@ -175,32 +202,58 @@ class Passthrough:
             answer.close()
 
 
-def _references(body: bytes) -> list[str]:
-    """The ids of objects that a body names: the values of every field that ends with `_id`, `_ids` or is `id`."""
-    found: list[str] = []
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _read_json(request: Request) -> tuple[bytes, list[str]]:
+    """The body as it goes upstream, and the objects that it names. Raises `UnsupportedMediaType`, `InvalidJson`."""
+    raw = await request.body(limit=MAX_SHARED_BYTES, timeout_s=IDLE_S)
+    if not raw:
+        return b"", []
+    if _media_type(request) != "application/json":
+        raise UnsupportedMediaType("application/json or multipart/form-data")
     try:
-        pending: list[Any] = [orjson.loads(body)] if body else []
+        parsed = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidJson(error.msg) from None
+    return orjson.dumps(parsed), _bounded(_references(parsed))
+
+
+def _references(parsed: Any) -> list[str]:
+    """The ids of objects that a body names: the values of every field that is called after an id, and whatever looks
+    like one, but for the caller's own `metadata`."""
+    found: list[str] = []
+    pending: list[tuple[str, Any]] = [("", parsed)]
     while pending:
-        value = pending.pop()
-        if isinstance(value, list):
-            pending.extend(value)
-            continue
-        if not isinstance(value, dict):
-            continue
-        for name, inner in value.items():
-            if name == "id" or name.endswith(("_id", "_ids")):
-                given = inner if isinstance(inner, list) else [inner]
-                found += [item for item in given if isinstance(item, str)]
-            if isinstance(inner, dict | list):
-                pending.append(inner)
-    if len(found) > 100:
-        raise InvalidRequest("The body names more than 100 objects.")
+        name, value = pending.pop()
+        if isinstance(value, dict):
+            pending += [(inner, item) for inner, item in value.items() if inner != "metadata"]
+        elif isinstance(value, list):
+            pending += [(name, item) for item in value]
+        elif isinstance(value, str) and _is_reference(name, value):
+            found.append(value)
     return found
+
+
+def _references_of_form(form: Form) -> list[str]:
+    """The same of the text fields of a form, whose names may say a place: `file_ids[]`, `tool[file_id]`."""
+    texts = [(name, value) for name, value in form.parts if isinstance(value, str)]
+    return _bounded([value for name, value in texts if _is_reference(name, value)])
+
+
+def _is_reference(name: str, value: str) -> bool:
+    last = name.lower().rstrip("]0123456789[").rpartition("[")[2]
+    return last == "id" or last.endswith(("_id", "_ids")) or _LOOKS_LIKE_ID.fullmatch(value) is not None
+
+
+def _bounded(names: list[str]) -> list[str]:
+    if len(names) > MAX_NAMED:
+        raise InvalidRequest(f"The body names more than {MAX_NAMED} objects.")
+    return names
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:
     """The request's body as it comes, at most `MAX_BODY_BYTES`."""
-    async for piece in request.pieces(idle_s=IDLE_S, total_s=900.0, limit=MAX_BODY_BYTES):
+    async for piece in request.pieces(idle_s=IDLE_S, total_s=TOTAL_S, limit=MAX_BODY_BYTES):
         yield piece

@@ -6,6 +6,8 @@ from uuid import uuid4
 import pytest
 from django.test import Client
 
+from accounts.models import Membership, Role
+from accounts.tests.factories import UserFactory
 from billing import ledger, stripe_api
 from billing.models import Order
 from billing.money import NANOS_PER_CREDIT
@@ -105,6 +107,45 @@ def test_a_key_without_the_scope_buys_and_sends_nothing() -> None:
     body = {"to": recipient.organization.slug, "credits": "60"}
     assert_error(sender.post("/v1/credits/transfer", body), 403, "scope_missing")
     assert_error(sender.post("/v1/credits/purchase", {"pack_id": "pro"}), 403, "scope_missing")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/credits/transfer", {"to": "a\0", "credits": "1"}),
+        ("/v1/credits/purchase", {"pack_id": "a\0"}),
+        ("/v1/images?model=%00", None),
+        ("/v1/images?q=%00", None),
+    ],
+)
+def test_a_text_that_postgresql_cannot_hold_is_the_clients_fault(path: str, body: Any) -> None:
+    """A 503 would have the SDK try it again and again."""
+    caller = customer()
+    answer = caller.get(path) if body is None else caller.post(path, body)
+    assert_error(answer, 400, "invalid_value")
+
+
+def test_a_key_moves_credit_only_while_its_maker_may() -> None:
+    """Else a developer, who may make keys and no payments, sends the organization's credit to one of their own."""
+    owner = UserFactory()
+    sender, recipient = customer(HUNDRED, by=owner), customer()
+    membership = Membership.objects.create(organization=sender.organization, user=owner, role=Role.DEVELOPER)
+    body = {"to": recipient.organization.slug, "credits": "1"}
+
+    def tried() -> list[int]:
+        return [
+            sender.post("/v1/credits/transfer", body).status_code,
+            sender.post("/v1/credits/purchase", {"pack_id": "none"}).status_code,
+            sender.get("/v1/credits/transactions").status_code,
+            sender.get("/v1/credits/balance").status_code,
+        ]
+
+    assert_error(sender.post("/v1/credits/transfer", body), 403, "role")
+    assert tried() == [403, 403, 403, 200]
+    Membership.objects.update(role=Role.ADMIN)
+    assert tried() == [200, 400, 200, 200]
+    membership.delete()
+    assert tried() == [403, 403, 403, 200]
 
 
 def test_the_operator_adds_takes_and_counts(settings: Any) -> None:

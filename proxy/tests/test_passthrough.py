@@ -122,3 +122,52 @@ async def test_background_needs_a_key_of_ones_own():
     kit = Kit(queued, key=OWN)
     assert (await kit.call("/v1/responses", body)).status == 200
     assert kit.teller.captures[0].cost == 0
+
+
+OTHERS = {"input_file_id": "file-others"}
+LIKE_AN_ID = "file-AbCdEf0123456789AbCdEf"
+
+
+def form(*fields: tuple[str, str]) -> bytes:
+    parts = [f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields]
+    return "".join([*parts, "--b--\r\n"]).encode()
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body", "status"),
+    [
+        ("Application/JSON", orjson.dumps(OTHERS), 404),
+        ("application/json; charset=utf-8", orjson.dumps(OTHERS), 404),
+        ("text/plain", orjson.dumps(OTHERS), 415),
+        ("application/json-patch+json", orjson.dumps(OTHERS), 415),
+        ("", orjson.dumps(OTHERS), 415),
+        ("application/x-www-form-urlencoded", b"input_file_id=file-others", 415),
+        ("multipart/form-data; boundary=b", form(("input_file_id", "file-others")), 404),
+        ("MULTIPART/form-data; boundary=b", form(("file_ids[]", "file-others")), 404),
+        ("multipart/form-data; boundary=b", form(("tool[0][file_id]", "file-others")), 404),
+        ("application/json", b'{"Input_File_Id": "file-others"}', 404),
+        ("application/json", orjson.dumps({"training_file": LIKE_AN_ID}), 404),
+        ("application/json", orjson.dumps({"files": [LIKE_AN_ID]}), 404),
+    ],
+)
+async def test_no_spelling_of_a_body_names_an_object_of_others(media_type, body, status):
+    kit = Kit(told(id="batch_1"), passthrough_paths=PATHS)
+    refused = await kit.call("/v1/batches", body, headers={"content-type": media_type})
+    assert (refused.status, kit.client.requests) == (status, [])
+
+
+async def test_what_was_checked_is_what_is_sent():
+    """A provider that takes the first of two equal names, or another boundary, would read what nobody has checked."""
+    kit = Kit(told(id="file-1"), told(id="batch_1"), told(id="file-2"), passthrough_paths=PATHS)
+    await kit.call("/v1/files", {"purpose": "batch", "metadata": {"note": LIKE_AN_ID}})
+    twice = b'{"input_file_id": "file-others", "input_file_id": "file-1"}'
+    assert (await kit.call("/v1/batches", twice)).status == 200
+    assert kit.client.requests[-1][2] == {"input_file_id": "file-1"}
+    sent = form(("purpose", "batch"))
+    assert (
+        await kit.call("/v1/files", sent, headers={"content-type": "multipart/form-data; boundary=b"})
+    ).status == 200
+    _, headers, body = kit.client.requests[-1]
+    assert headers["content-type"].startswith("multipart/form-data; boundary=tuppence-")
+    assert int(headers["content-length"]) == len(body)
+    assert b"\r\n\r\nbatch\r\n" in body

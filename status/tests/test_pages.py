@@ -6,13 +6,15 @@ from unittest import mock
 from xml.etree import ElementTree
 
 import pytest
+from allauth.core import ratelimit
+from django.core import mail
 from django.core.cache import cache
 from django.db import OperationalError
 from django.test import Client
 from django.urls import reverse
 
 from accounts.models import User
-from status import incidents, snapshot
+from status import incidents, snapshot, subscriptions
 from status.models import Incident, Maintenance, Service, ServiceDay, Subscriber
 from status.states import State
 
@@ -128,3 +130,16 @@ def test_subscribing_on_the_pages(client):
     assert one_click.post(reverse("status:unsubscribe", args=[token])).status_code == 200
     assert not Subscriber.objects.exists()
     assert client.post(reverse("status:confirm", args=[token])).status_code == 410
+
+
+def test_nobodys_mailbox_is_filled_with_questions(client, monkeypatch):
+    """Each server's address makes another question to the same mailbox, with words of whoever asks in it."""
+    monkeypatch.setattr(ratelimit, "consume", lambda request, action: True)
+    for number in range(6):
+        asked = {"email": "ada@example.com", "url": f"https://example.com/{number}"}
+        assert client.post(reverse("status:subscribe"), asked).status_code == 200
+    assert len(mail.outbox) == subscriptions.MAX_ASKED
+    monkeypatch.setattr(ratelimit, "consume", lambda request, action: False)
+    refused = client.post(reverse("status:subscribe"), {"email": "eve@example.com"})
+    assert (refused.status_code, len(mail.outbox)) == (422, subscriptions.MAX_ASKED)
+    assert "Too many" in refused.content.decode()

@@ -12,7 +12,7 @@ from uuid import UUID
 import structlog
 from uuid_utils.compat import uuid7
 
-from proxy.gateway import ceilings, keys, own, upstream_errors
+from proxy.gateway import ceilings, keys, labels, own, upstream_errors
 from proxy.gateway.admission import Cashier
 from proxy.gateway.concurrency import Concurrency
 from proxy.gateway.errors import (
@@ -39,7 +39,6 @@ from proxy.gateway.wire import Receive, Request, Scope, Send
 
 log = structlog.get_logger(__name__)
 
-MAX_LABEL = 256
 CONNECT_S = 15.0
 QUEUE_S = 2.0
 BETA_CLOSE = 4000
@@ -245,14 +244,14 @@ class Door:
         own_key = own.read(request, is_offered=options.is_self_hosted)
         if options.requires_own_key and not own.has_key(route.deployments, key, own_key):
             raise own.UpstreamKeyRequired(f"{options.site_url}/o/{key.organization_slug}/upstream-keys/")
-        end_user = bound.end_user if bound is not None and bound.end_user else request.headers.get("x-user-id", "")
+        end_user = bound.end_user if bound is not None and bound.end_user else labels.read(request, labels.END_USER)
         return Ticket(
             session_id=session_id,
             key=key,
             route=route,
             rate=route.rate,
-            end_user=end_user[:MAX_LABEL],
-            run_id=request.headers.get("x-run-id", "")[:MAX_LABEL],
+            end_user=end_user[: labels.MAX_LABEL],
+            run_id=labels.read(request, labels.RUN),
             own_key=own_key,
             max_nanos=ceilings.read(request, ceilings.OF_CALL),
             run_max_nanos=ceilings.read(request, ceilings.OF_RUN),
