@@ -14,7 +14,7 @@ import traceback
 
 from chaos import rounds
 from chaos.ground import Ground
-from chaos.scenarios import SCENARIOS, Outcome, Skipped
+from chaos.scenarios import SCENARIOS
 from config.tests.processes import Installation
 from config.tests.scripted import Upstream
 
@@ -53,7 +53,7 @@ def run(name: str, seed: int, minutes: float) -> str:
             wrong, figures = _storm(seed, minutes)
         else:
             wrong, figures = SCENARIOS[name](seed, say)
-    except Skipped as reason:
+    except rounds.Skipped as reason:
         return f"{name}: left out, {reason}"
     except Exception as error:
         traceback.print_exc()
@@ -64,7 +64,7 @@ def run(name: str, seed: int, minutes: float) -> str:
     return f"{name}: {f'WRONG, {len(wrong)} violations' if wrong else 'right'}"
 
 
-def _storm(seed: int, minutes: float) -> Outcome:
+def _storm(seed: int, minutes: float) -> rounds.Outcome:
     # A hold that does not wait for the disk may vanish with PostgreSQL: both ways are tried.
     settings = {"HOLDS_WAIT_FOR_DISK": str(seed % 2)}
     with Installation() as site, Upstream() as upstream, Ground(site, upstream, settings) as ground:

@@ -11,6 +11,7 @@ from config.tests.scripted import Upstream
 from config.tests.scripts import SCRIPTS
 from config.tests.tcp_proxy import TcpProxy
 
+MODEL = "chaos"
 # A worker that PostgreSQL has not heard of for so long is dead: in production 600 s.
 DEAD_AFTER_S = 20
 # The longest stream of the load takes 6 s.
@@ -73,6 +74,10 @@ class Ground:
     def __exit__(self, *_: object) -> None:
         self._ends.close()
 
+    @property
+    def organization_ids(self) -> list[int]:
+        return [customer.id for customer in self.customers.values()]
+
     def new_web(self, **environment: str) -> Service:
         """One more web worker, ready to serve."""
         given: dict[str, Any] = {**self._environment(), **environment}
@@ -99,7 +104,7 @@ class Ground:
     def _furnish(self) -> None:
         base_url = f"http://{HOST}:{self.upstream_line.port}/v1"
         prices = {"input": storm.INPUT, "output": storm.OUTPUT}
-        names = [storm.MODEL, *map(model_of, SCRIPTS)]
+        names = [MODEL, *map(model_of, SCRIPTS)]
         self.site.clerk.models(names=names, base_url=base_url, upstream_name="m", prices=prices)
         for name, credit in CREDITS.items():
             made = self.site.clerk.organization(name=f"chaos-{name}", credit_nanos=credit)

@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from chaos.ground import Customer, model_of
+from chaos.ground import MODEL, Customer, model_of
 from config.tests import storm
 from config.tests.processes import Service
 from config.tests.scripts import SCRIPTS
@@ -67,6 +67,11 @@ class Asked(storm.Seen):
     started_at: float = 0.0
     has_left: bool = False
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether it came to no end, though client and upstream did their part. A 503 is an answer."""
+        return self.status in {0, 200} and not (self.is_whole or self.has_left or self.kind.customer == "hell")
+
 
 @dataclass
 class Load(storm.Storm):
@@ -118,7 +123,7 @@ class Load(storm.Storm):
     ) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
         """The request, once or, with an Idempotency-Key, again and again for a while."""
         prompt = f"{marker} [[{script}]]"
-        body: dict[str, Any] = {"model": model_of(script) if kind.customer == "hell" else storm.MODEL}
+        body: dict[str, Any] = {"model": model_of(script) if kind.customer == "hell" else MODEL}
         if kind.path == EMBEDDINGS:
             body["input"] = prompt
         else:
@@ -128,7 +133,7 @@ class Load(storm.Storm):
             yield body, headers
             return
         deadline = time.monotonic() + REPEATED_FOR_S
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not self._over.is_set():
             yield body, headers | {"idempotency-key": marker}
 
     async def _try(
@@ -154,7 +159,7 @@ class Load(storm.Storm):
         try:
             await task
         except (aiohttp.ClientError, TimeoutError, OSError, json.JSONDecodeError):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.3)
         except asyncio.CancelledError:
             if not asked.has_left:
                 raise

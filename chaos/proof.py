@@ -61,7 +61,7 @@ def promptly(ground: Ground, load: Load, since: int) -> list[str]:
 def finally_(ground: Ground, load: Load) -> list[str]:
     """After the load: Celery settles all by itself; then every request, customer and figure is looked at."""
     wrong = _settled_by_itself(ground)
-    found = Books().add(ground.site.query(_ROWS))
+    found = Books().add(ground.site.query(f"{_ROWS} where organization_id = any(%s)", ground.organization_ids))
     asked = load.asked
     called = {call.marker for call in ground.upstream.calls}
     wrong += found.wrong
@@ -75,8 +75,11 @@ def finally_(ground: Ground, load: Load) -> list[str]:
     wrong += _of_repeated(found, asked)
     wrong += _of_customers(ground)
     wrong += load.broken
-    if ground.site.query("select count(*) as n from billing_deadletter")[0]["n"]:
-        wrong.append("there are dead letters")
+    letters = ground.site.query(
+        "select error from billing_deadletter where (payload->>'organization_id')::bigint = any(%s)",
+        ground.organization_ids,
+    )
+    wrong += [f"a dead letter: {letter['error']}" for letter in letters]
     return wrong
 
 
@@ -87,7 +90,10 @@ def reconciled(ground: Ground) -> list[str]:
 
 def figures(ground: Ground, load: Load) -> dict[str, Any]:
     """For the record."""
-    rows = ground.site.query("select outcome, count(*) as n from billing_usagerecord group by 1 order by 1")
+    rows = ground.site.query(
+        "select outcome, count(*) as n from billing_usagerecord where organization_id = any(%s) group by 1 order by 1",
+        ground.organization_ids,
+    )
     asked = load.asked
     return {
         "requests": len(asked),
@@ -161,8 +167,11 @@ def _settled_by_itself(ground: Ground) -> list[str]:
         if not ground.has_celery:
             ground.site.clerk.reap(dead_after_s=storm.DEAD_AFTER_S)
             ground.site.clerk.settle()
-        left = ground.site.query("select count(*) as n from billing_account where unsettled <> 0 or held <> 0")
-        return not left[0]["n"]
+        left = ground.site.query(
+            "select 1 as n from billing_account where (unsettled <> 0 or held <> 0) and organization_id = any(%s)",
+            ground.organization_ids,
+        )
+        return not left
 
     with contextlib.suppress(AssertionError):
         wait_for(is_settled, timeout_s=SETTLED_WITHIN_S, what="all is settled", every_s=0.5)

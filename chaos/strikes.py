@@ -95,15 +95,7 @@ def replace_a_web_worker(ground: Ground, load: Load, chance: random.Random) -> I
     yield f"deploy: SIGTERM to {old.pid}, {new.pid} serves"
     old.process.wait(60)
     old.process = None
-    cut = [
-        asked
-        for asked in load.asked
-        if asked.port == old.port
-        and asked.finished_at > told_at
-        and not asked.is_whole
-        and not asked.has_left
-        and asked.kind.customer == "rich"
-    ]
+    cut = [asked for asked in load.asked if asked.port == old.port and asked.finished_at > told_at and asked.is_cut]
     if cut:
         load.broken.append(f"deploy: {len(cut)} answers were cut, such as {cut[0]}")
 

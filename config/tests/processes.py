@@ -30,7 +30,7 @@ from sandbox.redis import Redis
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HOST = "127.0.0.1"
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 _STOP = [(signal.SIGTERM, 8.0)]
 
 
@@ -212,6 +212,7 @@ class Installation:
         self.postgres = Postgres(self.home / "postgres", durable=self.durable)
         self.redis = Redis(self.home / "redis", durable=False)
         self.services: list[Service] = []
+        self._former: list[Postgres] = []
         self._clerk: Clerk | None = None
         self.payments: dict[str, str] = {}  # how to reach the simulated Stripe, once there is a shop
         self.database_url = self.redis_url = ""
@@ -259,7 +260,7 @@ class Installation:
     def environment(self, **more: str) -> dict[str, str]:
         return {**self._environment, **more}
 
-    def manage(self, *arguments: str, timeout_s: float = 120, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def manage(self, *arguments: str, timeout_s: float = 300, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `manage.py` and return what it wrote; raises ProcessFailed when it fails."""
         result = subprocess.run(
             [sys.executable, str(ROOT / "manage.py"), *arguments],
@@ -279,6 +280,15 @@ class Installation:
         if self._clerk is None:
             self._clerk = Clerk(self.environment(DB_POOL_SIZE="0"), self.home / "clerk.log")
         return self._clerk
+
+    def move_to(self, postgres: Postgres) -> None:
+        """The books are in another server from now on. Processes that run are told by nobody."""
+        self._former.append(self.postgres)
+        self.postgres, self.database_url = postgres, postgres.url()
+        self._environment["DATABASE_URL"] = self.database_url
+        if self._clerk is not None:
+            self._clerk.close()
+            self._clerk = None
 
     # ------------------------------------------------------------ processes
     def service(
@@ -361,5 +371,6 @@ class Installation:
         for service in reversed(self.services):
             service.kill()
         self.redis.destroy()
-        self.postgres.destroy()
+        for postgres in (self.postgres, *self._former):
+            postgres.destroy()
         shutil.rmtree(self.home, ignore_errors=True)

@@ -1,0 +1,77 @@
+"""Clocks jump: one web worker's clock goes days ahead and back under load. No money decision may ask it.
+
+Done by Debian's libfaketime, which must be there (`apt install faketime`). Monotonic time goes on, as it does then.
+"""
+
+import email.utils
+import os
+import random
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+
+from chaos import proof, rounds
+from chaos.ground import Ground
+from config.tests.processes import Installation, Service, wait_for
+from config.tests.scripted import Upstream
+
+LIBRARY = "libfaketime.so.1"
+PLACES = [Path("/usr/lib"), Path("/usr/local/lib")]
+JUMPS = ["+1d", "-1d", "+40d", "-40d", "+3600s", "-5s"]
+
+
+def run(seed: int, say: rounds.Say) -> rounds.Outcome:
+    library = find_library()
+    chance = random.Random(seed)
+    jumps = chance.sample(JUMPS, len(JUMPS))
+    with Installation() as site, Upstream() as upstream, Ground(site, upstream) as ground:
+        clock = site.home / "clock"
+        clock.write_text("+0")
+        strange = ground.new_web(
+            LD_PRELOAD=str(library),
+            FAKETIME_TIMESTAMP_FILE=str(clock),
+            FAKETIME_NO_CACHE="1",
+            FAKETIME_DONT_FAKE_MONOTONIC="1",
+        )
+        ground.webs.pop().stop()
+        ground.webs.append(strange)
+        began = datetime.now(UTC)
+        with rounds.load_on(ground, seed) as load:
+            load.wait_for_answers(rounds.ANSWERS_AGAIN)
+            for jump in [*jumps, "+0"]:
+                clock.write_text(jump)
+                wait_for(lambda: _is_off(strange, jump), timeout_s=20, what=f"the clock shows {jump}")  # noqa: B023
+                load.wait_for_answers(60)
+                say(f"one web worker's clock shows {jump}; {len(load.asked)} requests so far")
+            wrong = proof.promptly(ground, load, 0) + proof.reconciled(ground)
+        wrong += _dates(site, began)
+        return rounds.judge(ground, load, say, wrong)
+
+
+def find_library() -> Path:
+    """libfaketime; `Skipped` where there is none. `FAKETIME_LIBRARY` names one elsewhere."""
+    if named := os.environ.get("FAKETIME_LIBRARY"):
+        return Path(named)
+    for place in PLACES:
+        for found in place.rglob(f"faketime/{LIBRARY}"):
+            return found
+    raise rounds.Skipped("there is no libfaketime here: `apt install faketime`, or name it in FAKETIME_LIBRARY")
+
+
+def _is_off(web: Service, jump: str) -> bool:
+    """Whether the worker's own clock has jumped: the server writes the date into its answers."""
+    unit = {"d": 86_400, "s": 1}.get(jump[-1], 1)
+    wanted_s = int(jump.rstrip("ds")) * unit
+    told = email.utils.parsedate_to_datetime(httpx.get(f"{web.url}/health", timeout=10).headers["date"])
+    return abs(told.timestamp() - time.time() - wanted_s) < 3
+
+
+def _dates(site: Installation, began: datetime) -> list[str]:
+    """When a request was charged is what PostgreSQL's clock said."""
+    first, last = began - timedelta(minutes=1), datetime.now(UTC) + timedelta(minutes=1)
+    odd = site.query(
+        "select count(*) as n from billing_usagerecord where created_at not between %s and %s", first, last
+    )[0]["n"]
+    return [f"{odd} usage records were dated by the clock that jumped"] if odd else []
