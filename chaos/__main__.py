@@ -11,10 +11,13 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Sequence
+from functools import partial
 
 from chaos import rounds
 from chaos.ground import Ground
 from chaos.scenarios import SCENARIOS
+from chaos.strikes import STRIKES, Strike
 from config.tests.processes import Installation
 from config.tests.scripted import Upstream
 
@@ -28,11 +31,16 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(names)}; all without any")
     parser.add_argument("--seed", type=int, default=int(os.environ.get("CHAOS_SEED") or random.randrange(10**6)))
     parser.add_argument("--minutes", type=float, default=float(os.environ.get("CHAOS_MINUTES") or 10))
+    parser.add_argument("--only", default="", metavar="words", help="in the storm, only strikes with these words")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(names):
         parser.error(f"there is no {', '.join(sorted(unknown))}")
+    strikes = [one for one in STRIKES if options.only in one.name]
+    if not strikes:
+        parser.error(f"no strike is called so; there are {', '.join(one.name for one in STRIKES)}")
     say(f"CHAOS_SEED={options.seed} CHAOS_MINUTES={options.minutes:g}")
-    verdicts = [run(name, options.seed, options.minutes) for name in options.parts or names]
+    scenarios: dict[str, rounds.Scenario] = {STORM: partial(_storm, options.minutes, strikes), **SCENARIOS}
+    verdicts = [run(name, scenarios[name], options.seed) for name in options.parts or names]
     print()
     for verdict in verdicts:
         print(verdict)
@@ -45,14 +53,11 @@ def say(words: str, began: float = time.monotonic()) -> None:
     print(f"[{time.monotonic() - began:6.1f} s] {words}", flush=True)
 
 
-def run(name: str, seed: int, minutes: float) -> str:
+def run(name: str, scenario: rounds.Scenario, seed: int) -> str:
     """One part, on an installation of its own; its verdict."""
     say(f"{name}: PostgreSQL, Redis and the product start")
     try:
-        if name == STORM:
-            wrong, figures = _storm(seed, minutes)
-        else:
-            wrong, figures = SCENARIOS[name](seed, say)
+        wrong, figures = scenario(seed, say)
     except rounds.Skipped as reason:
         return f"{name}: left out, {reason}"
     except Exception as error:
@@ -64,11 +69,11 @@ def run(name: str, seed: int, minutes: float) -> str:
     return f"{name}: {f'WRONG, {len(wrong)} violations' if wrong else 'right'}"
 
 
-def _storm(seed: int, minutes: float) -> rounds.Outcome:
+def _storm(minutes: float, strikes: Sequence[Strike], seed: int, tell: rounds.Say) -> rounds.Outcome:
     # A hold that does not wait for the disk may vanish with PostgreSQL: both ways are tried.
     settings = {"HOLDS_WAIT_FOR_DISK": str(seed % 2)}
     with Installation() as site, Upstream() as upstream, Ground(site, upstream, settings) as ground:
-        return rounds.storm(ground, seed=seed, seconds=minutes * 60, say=say)
+        return rounds.storm(ground, seed=seed, seconds=minutes * 60, say=tell, strikes=strikes)
 
 
 if __name__ == "__main__":

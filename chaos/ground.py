@@ -71,7 +71,10 @@ class Ground:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            for service in (*self.webs, *self.celery):
+                print(f"--- the end of {service.log}\n{service.last_words(15)}")
         self._ends.close()
 
     @property

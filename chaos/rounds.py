@@ -13,6 +13,7 @@ from chaos.strikes import STRIKES, Strike
 
 Say = Callable[[str], None]
 Outcome = tuple[list[str], dict[str, Any]]  # what is wrong, and figures for the record
+Scenario = Callable[[int, Say], Outcome]  # takes the seed
 # On a busy machine a web worker alone takes 20 s to start.
 RECOVERED_WITHIN_S = 90.0
 ANSWERS_AGAIN = 20
@@ -46,7 +47,6 @@ def storm(
     clients: int = CLIENTS,
 ) -> Outcome:
     """Strike at random for `seconds`."""
-    chance = random.Random(seed)
     wrong: list[str] = []
     counts: dict[str, int] = {}
     deadline = time.monotonic() + seconds
@@ -55,6 +55,7 @@ def storm(
         seen, number, longest = 0, 0, 0.0
         while time.monotonic() < deadline and not wrong:
             number += 1
+            chance = random.Random(f"{seed}-{number}")  # what strikes draw must not change the rounds after them
             chosen = choose(chance, strikes)
             done = strike(ground, load, chance, chosen)
             took_s = recover(ground, load, say)
@@ -95,12 +96,12 @@ def strike(ground: Ground, load: Load, chance: random.Random, chosen: Sequence[S
     """Begin each in turn and mend them in any order; what was done, in words."""
     open_: list[tuple[Strike, AbstractContextManager[str]]] = []
     words = []
+    all_last_s = [chance.uniform(*one.lasts_s) for one in chosen]
     try:
-        for one in chosen:
+        for one, lasts_s in zip(chosen, all_last_s, strict=True):
             context = one.begin(ground, load, chance)
             did = context.__enter__()  # they end in any order, so no `with`
             open_.append((one, context))
-            lasts_s = chance.uniform(*one.lasts_s)
             words.append(f"{did} ({lasts_s:.1f} s)")
             time.sleep(lasts_s)
         chance.shuffle(open_)
