@@ -9,10 +9,12 @@ import os
 import random
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from chaos import rounds
 from chaos.ground import Ground
@@ -20,6 +22,8 @@ from chaos.scenarios import SCENARIOS
 from chaos.strikes import STRIKES, Strike
 from config.tests.processes import Installation
 from config.tests.scripted import Upstream
+from sandbox.processes import keep_bytecode
+from sandbox.pytest_plugin import MIGRATED
 
 STORM = "storm"
 
@@ -40,7 +44,11 @@ def main() -> int:
         parser.error(f"no strike is called so; there are {', '.join(one.name for one in STRIKES)}")
     say(f"CHAOS_SEED={options.seed} CHAOS_MINUTES={options.minutes:g}")
     scenarios: dict[str, rounds.Scenario] = {STORM: partial(_storm, options.minutes, strikes), **SCENARIOS}
-    verdicts = [run(name, scenarios[name], options.seed) for name in options.parts or names]
+    with tempfile.TemporaryDirectory(prefix="tuppence-chaos-", ignore_cleanup_errors=True) as kept:
+        Path(kept).chmod(0o711)  # PostgreSQL may have to run as `nobody`
+        keep_bytecode(os.environ, Path(kept) / "bytecode")
+        os.environ[MIGRATED] = str(Path(kept) / "migrated")
+        verdicts = [run(name, scenarios[name], options.seed) for name in options.parts or names]
     print()
     for verdict in verdicts:
         print(verdict)
