@@ -20,13 +20,15 @@ from config.tests.scripted import Upstream
 
 LIBRARY = "libfaketime.so.1"
 PLACES = [Path("/usr/lib"), Path("/usr/local/lib")]
-JUMPS = ["+1d", "-1d", "+40d", "-40d", "+3600s", "-5s"]
+JUMPS = {"+1d": 86_400, "-1d": -86_400, "+40d": 40 * 86_400, "-40d": -40 * 86_400, "+1h": 3_600, "-10m": -600}
+# The server renews the date of its answers once a second, on a busy machine later.
+TOLERANCE_S = 60
 
 
 def run(seed: int, say: rounds.Say) -> rounds.Outcome:
     library = find_library()
     chance = random.Random(seed)
-    jumps = chance.sample(JUMPS, len(JUMPS))
+    jumps = chance.sample(sorted(JUMPS), len(JUMPS))
     with Installation() as site, Upstream() as upstream, Ground(site, upstream) as ground:
         clock = site.home / "clock"
         clock.write_text("+0")
@@ -43,8 +45,8 @@ def run(seed: int, say: rounds.Say) -> rounds.Outcome:
             load.wait_for_answers(rounds.ANSWERS_AGAIN)
             for jump in [*jumps, "+0"]:
                 clock.write_text(jump)
-                wait_for(lambda: _is_off(strange, jump), timeout_s=20, what=f"the clock shows {jump}")  # noqa: B023
-                load.wait_for_answers(60)
+                wait_for(lambda: _is_off(strange, JUMPS.get(jump, 0)), timeout_s=90, what=f"the clock shows {jump}")  # noqa: B023
+                load.wait_for_answers(40)
                 say(f"one web worker's clock shows {jump}; {len(load.asked)} requests so far")
             wrong = proof.promptly(ground, load, 0) + proof.reconciled(ground)
         wrong += _dates(site, began)
@@ -61,12 +63,13 @@ def find_library() -> Path:
     raise rounds.Skipped("there is no libfaketime here: `apt install faketime`, or name it in FAKETIME_LIBRARY")
 
 
-def _is_off(web: Service, jump: str) -> bool:
+def _is_off(web: Service, wanted_s: int) -> bool:
     """Whether the worker's own clock has jumped: the server writes the date into its answers."""
-    unit = {"d": 86_400, "s": 1}.get(jump[-1], 1)
-    wanted_s = int(jump.rstrip("ds")) * unit
-    told = email.utils.parsedate_to_datetime(httpx.get(f"{web.url}/health", timeout=10).headers["date"])
-    return abs(told.timestamp() - time.time() - wanted_s) < 3
+    try:
+        told = httpx.get(f"{web.url}/health", timeout=10).headers["date"]
+    except httpx.HTTPError:
+        return False
+    return abs(email.utils.parsedate_to_datetime(told).timestamp() - time.time() - wanted_s) < TOLERANCE_S
 
 
 def _dates(site: Installation, began: datetime) -> list[str]:
