@@ -2,6 +2,7 @@
 SHELL := /bin/sh
 UV_VERSION := 0.13.8
 PYTEST_WORKERS ?= 2
+CHAOS_MINUTES ?= 10
 
 # uv of the machine, else a pinned one in .uv/
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
@@ -10,13 +11,14 @@ RUN := $(UV) run --frozen --no-sync
 CHECK_ENV := env -u DEBUG SECRET_KEY=only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGH \
 	SITE_URL=https://tuppence.example EMAIL_URL=smtp://mail.tuppence.example DATABASE_URL=postgres://checks@127.0.0.1:1/checks REDIS_URL= DB_POOL_SIZE=0
 
-.PHONY: help run test screenshots lint format bench docs install clean
+.PHONY: help run test screenshots lint format bench chaos docs install clean
 
 help:
 	@echo "make run     start everything here (PORT=8000 DATA_DIR=./.data; DATABASE_URL and REDIS_URL to use your own)"
 	@echo "make test    all tests against real PostgreSQL and Redis (PYTEST_WORKERS=2; REQUIRE_BROWSER=1; ARGS=...)"
 	@echo "make lint    style, types, layers, migrations, deployment checks"
 	@echo "make docs    the documentation as a site, in .site/ (ARGS=serve shows it)"
+	@echo "make chaos   everything struck at random under load, books proved (CHAOS_MINUTES=10; CHAOS_SEED=...; ARGS=...)"
 	@echo "make bench   the gateway's overhead, and its peers' where installed"
 
 .uv/bin/uv:
@@ -52,6 +54,10 @@ format: install
 
 bench: install
 	@$(RUN) python -m bench $(ARGS)
+
+# Kills, stops, cuts and fills up; exit code 1 if the books are not right after it. ARGS names parts: `storm failover`.
+chaos: install
+	@CHAOS_SEED=$(CHAOS_SEED) CHAOS_MINUTES=$(CHAOS_MINUTES) $(RUN) python -m chaos $(ARGS)
 
 # In an environment of its own, beside the project's own environment.
 docs: $(filter .uv/bin/uv,$(UV))

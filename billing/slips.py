@@ -99,6 +99,27 @@ class Capture:
     response: StoredResponse | None = None
 
 
+def unused(hold: HoldRequest) -> Capture:
+    """Ends a hold that may exist and that nobody uses."""
+    return Capture(
+        request_id=hold.request_id,
+        account_id=hold.account_id,
+        organization_id=hold.organization_id,
+        key_id=hold.key_id,
+        model=hold.model,
+        endpoint=hold.endpoint,
+        outcome="refused",
+        status_code=503,
+        hold=hold.amount,
+        price_version=hold.price_version,
+        deployment=hold.deployment,
+        end_user=hold.end_user,
+        run_id=hold.run_id,
+        stream=hold.stream,
+        error_code="admission_abandoned",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Settled:
     """The capture is on the disk. `recorded` is False when this request had its usage record already."""

@@ -28,6 +28,7 @@ from billing.slips import (
     Settled,
     StoredResponse,
     rest_id,
+    unused,
 )
 
 __all__ = [
@@ -42,6 +43,7 @@ HEARTBEAT_S = 5.0
 TICK_S = 0.25
 START_WAIT_S = 3.0
 CLOSE_WAIT_S = 30.0
+REPEATED_POLL_S = 0.5
 ADMIT_TIMEOUT_MS, SETTLE_TIMEOUT_MS = 3_000, 15_000
 
 
@@ -73,6 +75,8 @@ class Teller:
         self._tasks: list[asyncio.Task[None]] = []
         self._ticker: asyncio.Task[None] | None = None
         self._progress: dict[UUID, int] = {}
+        self._claims: dict[UUID, ClaimRequest] = {}  # of requests that run
+        self._rests: set[asyncio.Task[None]] = set()
         self._beat_at = 0.0
         self._extensions = 0
         worker = (self.worker_id,)
@@ -139,6 +143,10 @@ class Teller:
         if self._admit is None or self._settle is None:
             return
         admit, settle = self._tasks
+        if self._rests:
+            await asyncio.wait(self._rests, timeout=CLOSE_WAIT_S)
+        for rest in self._rests:
+            rest.cancel()
         for lane, task in ((self._admit, admit), (self._settle, settle)):
             lane.is_closing = True
             lane.wake()
@@ -220,6 +228,7 @@ class Teller:
 
     async def release(self, *, organization_id: int, key: str, request_id: UUID) -> None:
         """Forget the claim of a request that was not charged."""
+        self._claims.pop(request_id, None)
         await self._ask(self._release, Release(organization_id, key, request_id))
 
     # ------------------------------------------------------------ what becomes of rows
@@ -246,29 +255,13 @@ class Teller:
 
     def _void_unused(self, r: HoldRequest) -> None:
         """End a hold that may exist and that nobody will use. Its usage record keeps a late commit from making it."""
-        capture = Capture(
-            request_id=r.request_id,
-            account_id=r.account_id,
-            organization_id=r.organization_id,
-            key_id=r.key_id,
-            model=r.model,
-            endpoint=r.endpoint,
-            outcome="refused",
-            status_code=503,
-            hold=r.amount,
-            price_version=r.price_version,
-            deployment=r.deployment,
-            end_user=r.end_user,
-            run_id=r.run_id,
-            stream=r.stream,
-            error_code="admission_abandoned",
-        )
         if self._settle is not None:
-            self._settle.put(self._capture, capture)
+            self._settle.put(self._capture, unused(r))
 
     def _captured(self, job: Job, answer: list[Any]) -> None:
         available, version, recorded, charged = answer
         c: Capture = job.payload
+        settled = Settled(available, version, recorded and not _is_final(c))
         if charged is not None and not recorded and self._settle is not None and not _is_final(c):
             # This worker was declared dead and the request settled at its last checkpoint: charge the rest.
             rest = replace(
@@ -279,15 +272,48 @@ class Teller:
                 outcome="adjustment",
                 response=None,
             )
-            self._capture.queue.appendleft(Job(rest, job.future, job.queued_at, None))
+            claim = self._claims.get(c.request_id)
+            if claim is None or not rest.cost:
+                self._capture.queue.appendleft(Job(rest, job.future, job.queued_at, None))
+                return
+            task = asyncio.get_running_loop().create_task(self._charge_rest(job, rest, claim, settled))
+            self._rests.add(task)
+            task.add_done_callback(self._rests.discard)
             return
+        self._claims.pop(c.request_id, None)
         if not job.future.done():
-            job.future.set_result(Settled(available, version, recorded and not _is_final(c)))
+            job.future.set_result(settled)
+
+    async def _charge_rest(self, job: Job, rest: Capture, claim: ClaimRequest, settled: Settled) -> None:
+        """Charge the rest of a request with an Idempotency-Key, unless it was repeated and charged meanwhile.
+
+        The reaper has freed its key, so its client may have asked again. Of all under one key, one is charged.
+        """
+        again = replace(claim, request_id=rest.request_id)
+        while True:
+            with contextlib.suppress(TellerUnavailable):
+                claimed: Claim = await self._ask(self._claim, again)
+                if claimed.state != "running":
+                    break
+            await asyncio.sleep(REPEATED_POLL_S)
+        if claimed.state in {"done", "lost"} and claimed.request_id != job.payload.request_id:
+            log.warning("repeated_meanwhile", request_id=str(job.payload.request_id), not_charged=rest.cost)
+            if not job.future.done():
+                job.future.set_result(settled)
+            return
+        self._claims.pop(rest.request_id, None)
+        if claimed.state == "new":
+            rest = replace(rest, response=job.payload.response)
+        assert self._settle is not None  # noqa: S101 - for the type checker
+        self._capture.queue.append(Job(rest, job.future, job.queued_at, None))
+        self._settle.wake()
 
     def _claimed(self, job: Job, answer: list[Any]) -> None:
         state, request_id, response = answer
         result = Claim(state, UUID(request_id), None if response is None else _stored(response))
         if not job.future.done():
+            if state == "new":
+                self._claims[job.payload.request_id] = job.payload
             job.future.set_result(result)
         else:
             self._forget(job.payload, result)
@@ -296,6 +322,7 @@ class Teller:
         self._forget(job.payload, None)
 
     def _forget(self, request: ClaimRequest, result: Claim | None) -> None:
+        self._claims.pop(request.request_id, None)
         if self._admit is not None and (result is None or result.state == "new"):
             release = Release(request.organization_id, request.key, request.request_id)
             self._admit.put(self._release, release)

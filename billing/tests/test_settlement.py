@@ -2,6 +2,7 @@
 
 import threading
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import RFC_4122, uuid4
 
 import pytest
@@ -10,7 +11,7 @@ from django.db import OperationalError, connection, connections
 from billing import ledger, partitions, reaper, reconciliation, settlement, tasks
 from billing.models import Hold, IdempotencyKey, Transfer, UsageRecord, UsageRollup, Worker
 from billing.slips import rest_id
-from billing.teller import Refused
+from billing.teller import Refused, StoredResponse
 
 
 def use(run, teller, customer, costs, **more):
@@ -173,6 +174,54 @@ def test_the_reaper_charges_the_last_checkpoint_of_a_dead_worker(run, teller, cu
     assert settlement.settle_all() == 2
     assert UsageRollup.objects.get().requests == 1
     assert reconciliation.check() == []
+
+
+def test_of_a_request_and_its_repetition_under_one_key_one_is_charged(run, teller, customer):
+    """The worker was taken for dead, so its key was free for the client to ask again."""
+    first, second = customer.hold(100), customer.hold(100)
+    claim = partial(teller.claim, organization_id=customer.organization.pk, key="k", body_sha=b"b")
+    run(claim(request_id=first.request_id))
+    run(teller.hold(first))
+    grow_old(601)
+    assert reaper.reap() == 1
+    assert run(claim(request_id=second.request_id)).state == "new"
+    run(teller.hold(second))
+    # Both come to their end; the first waits until it is known what becomes of the second.
+    late, answered = run.together(
+        teller.capture(customer.capture(first, 80)), teller.capture(customer.capture(second, 70))
+    )
+    assert (late.recorded, answered.recorded) == (False, True)
+    assert customer.available == 1000 - 70
+    assert UsageRecord.objects.filter(cost_nanos__gt=0).count() == 1
+    assert reconciliation.check() == []
+
+
+def test_a_request_that_was_reaped_and_not_repeated_keeps_its_answer_for_its_key(run, teller, customer):
+    hold = customer.hold(100)
+    claim = partial(teller.claim, organization_id=customer.organization.pk, key="k", body_sha=b"b")
+    run(claim(request_id=hold.request_id))
+    run(teller.hold(hold))
+    grow_old(601)
+    assert reaper.reap() == 1
+    response = StoredResponse(200, [("a", "b")], b"answer")
+    run(teller.capture(customer.capture(hold, 80, response=response)))
+    assert customer.available == 1000 - 80
+    repeated = run(claim(request_id=uuid4()))
+    assert (repeated.state, repeated.response) == ("done", response)
+
+
+def test_a_key_that_a_checkpoint_was_charged_under_is_not_free_and_the_rest_is_charged(run, teller, customer):
+    hold = customer.hold(100)
+    claim = partial(teller.claim, organization_id=customer.organization.pk, key="k", body_sha=b"b")
+    run(claim(request_id=hold.request_id))
+    run(teller.hold(hold))
+    teller.checkpoint(hold.request_id, 33)
+    run(teller._chores(teller._settle))
+    grow_old(601)
+    assert reaper.reap() == 1
+    assert run(claim(request_id=uuid4())).state == "lost"
+    run(teller.capture(customer.capture(hold, 80)))
+    assert customer.available == 1000 - 80
 
 
 def test_a_worker_that_comes_back_with_less_charges_nothing_more(run, teller, customer):

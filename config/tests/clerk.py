@@ -26,7 +26,7 @@ from django.test import override_settings
 
 from accounts import keys, organizations
 from accounts.models import ApiKey, Organization
-from billing import codes, ledger, reaper, reconciliation, settlement
+from billing import budgets, codes, ledger, reaper, reconciliation, settlement
 from billing import rates as price_book
 from billing import top_up as top_ups
 from gallery import keeping
@@ -54,6 +54,11 @@ def issue_key(*, organization_id: int, **limits: Any) -> dict[str, Any]:
 
 def revoke_key(*, key_id: int) -> None:
     keys.revoke(key=ApiKey.objects.get(pk=key_id), by=None)
+
+
+def cap(*, key_id: int, cost_nanos: int) -> None:
+    """The most that a key may ever cost."""
+    budgets.set_for_key(key=ApiKey.objects.get(pk=key_id), period="total", cost_cap_nanos=cost_nanos, token_cap=None)
 
 
 def grant(*, organization_id: int, amount_nanos: int) -> None:
@@ -147,6 +152,7 @@ VERBS: dict[str, Callable[..., Any]] = {
         organization,
         issue_key,
         revoke_key,
+        cap,
         grant,
         model,
         models,

@@ -31,7 +31,7 @@ from sandbox.redis import Redis
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HOST = "127.0.0.1"
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 MIGRATION_TIMEOUT_S = 300.0
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
 _STOP = [(signal.SIGTERM, 8.0)]
@@ -104,10 +104,15 @@ class Service:
     def url(self) -> str:
         return f"http://{HOST}:{self.port}"
 
-    def start(self) -> Self:
-        """Start and wait until ready; raises ProcessFailed."""
+    def launch(self) -> None:
+        """Start, and wait for nothing."""
         with self.log.open("ab") as log:
             self.process = spawn(self.argv, output=log, cwd=ROOT, env=self.env)
+
+    def start(self) -> Self:
+        """Start and wait until ready; raises ProcessFailed."""
+        self.launch()
+        assert self.process is not None
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self.is_ready():
             if self.process.poll() is not None:
@@ -222,6 +227,7 @@ class Installation:
         self.postgres = Postgres(self.home / "postgres", durable=self.durable)
         self.redis = Redis(self.home / "redis", durable=False)
         self.services: list[Service] = []
+        self._former: list[Postgres] = []
         self._clerk: Clerk | None = None
         self.payments: dict[str, str] = {}  # how to reach the simulated Stripe, once there is a shop
         self.database_url = self.redis_url = ""
@@ -312,6 +318,15 @@ class Installation:
             self._clerk = Clerk(self.environment(DB_POOL_SIZE="0"), self.home / "clerk.log")
         return self._clerk
 
+    def move_to(self, postgres: Postgres) -> None:
+        """The books are in another server from now on. Processes that run are told by nobody."""
+        self._former.append(self.postgres)
+        self.postgres, self.database_url = postgres, postgres.url()
+        self._environment["DATABASE_URL"] = self.database_url
+        if self._clerk is not None:
+            self._clerk.close()
+            self._clerk = None
+
     # ------------------------------------------------------------ processes
     def service(
         self, name: str, argv: list[str], *, is_ready: Callable[[], bool], port: int = 0, **environment: str
@@ -321,23 +336,32 @@ class Installation:
         self.services.append(service)
         return service.start()
 
-    def web(self, *, workers: int = 1, port: int | None = None, **environment: str) -> Service:
+    def web(self, *, workers: int = 1, port: int | None = None, graceful_s: int = 5, **environment: str) -> Service:
         """uvicorn with `config.asgi:application`; ready when it answers `/ready`."""
         port = port or free_port()
         argv = [sys.executable, "-m", "uvicorn", "config.asgi:application", "--host", HOST, "--port", str(port)]
         argv += ["--ws", "websockets-sansio", "--no-access-log", "--no-proxy-headers", "--log-level", "warning"]
-        argv += ["--timeout-graceful-shutdown", "5"]
+        argv += ["--timeout-graceful-shutdown", str(graceful_s)]
         argv += ["--workers", str(workers)] if workers > 1 else []
         environment = {"SITE_URL": f"http://{HOST}:{port}", **environment}
         return self.service("web", argv, is_ready=lambda: answers_http(port, "/ready"), port=port, **environment)
 
-    def worker(self) -> Service:
-        """A Celery worker with its beat inside."""
-        schedule = str(self.home / "beat-schedule")
-        argv = [sys.executable, "-m", "celery", "-A", "config", "worker", "--beat", "--schedule", schedule]
-        argv += ["--concurrency", "1", "--loglevel", "info"]
-        log = self.home / f"worker-{len(self.services)}.log"
-        return self.service("worker", argv, is_ready=lambda: " ready." in log.read_text(errors="replace"))
+    def worker(self, *, has_beat: bool = True, **environment: str) -> Service:
+        """A Celery worker, with its beat inside unless that is another process."""
+        argv = [sys.executable, "-m", "celery", "-A", "config", "worker", "--concurrency", "1", "--loglevel", "info"]
+        argv += ["--beat", "--schedule", str(self.home / "beat-schedule")] if has_beat else []
+        return self._celery("worker", argv, says=" ready.", **environment)
+
+    def beat(self, **environment: str) -> Service:
+        """Celery's clock, as a process of its own."""
+        schedule = str(self.home / "beat-alone-schedule")
+        argv = [sys.executable, "-m", "celery", "-A", "config", "beat", "--schedule", schedule, "--pidfile="]
+        return self._celery("beat", [*argv, "--loglevel", "info"], says="beat: Starting", **environment)
+
+    def _celery(self, name: str, argv: list[str], *, says: str, **environment: str) -> Service:
+        log = self.home / f"{name}-{len(self.services)}.log"
+        is_ready = lambda: says in log.read_text(errors="replace")  # noqa: E731
+        return self.service(name, argv, is_ready=is_ready, **environment)
 
     def provider(self, key: str) -> Service:
         """The simulated provider, which knows this key, without its human pace."""
@@ -389,5 +413,6 @@ class Installation:
             self._clerk = None
         self.end_services(shared=True)
         self.redis.destroy()
-        self.postgres.destroy()
+        for postgres in (self.postgres, *self._former):
+            postgres.destroy()
         shutil.rmtree(self.home, ignore_errors=True)

@@ -38,6 +38,7 @@ class Seen:
     request_id: str = ""
     retry_after: str = ""
     is_whole: bool = False
+    is_replay: bool = False
     finished_at: float = 0.0
 
 
@@ -53,6 +54,7 @@ class Storm:
     seen: list[Seen] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     checks: int = 0
+    check_every_s: float = 0.1
 
     def __enter__(self) -> Self:
         self._over = threading.Event()
@@ -115,18 +117,7 @@ class Storm:
             "stream": seen.stream,
         }
         headers = {"authorization": f"Bearer {self.secret}"}
-        url = f"{self.web.url}/v1/chat/completions"
-        async with session.post(url, json=body, headers=headers) as answer:
-            seen.status = answer.status
-            seen.request_id = answer.headers.get("x-request-id", "")
-            seen.retry_after = answer.headers.get("retry-after", "")
-            if answer.status == 200 and seen.stream:
-                async for line in answer.content:
-                    if line.strip() == b"data: [DONE]":
-                        seen.is_whole = True
-            else:
-                json.loads(await answer.read())
-                seen.is_whole = answer.status == 200
+        await send(session, seen, f"{self.web.url}/v1/chat/completions", body, headers)
 
     def _check(self) -> None:
         while not self._over.is_set():
@@ -135,7 +126,31 @@ class Storm:
                 self.checks += 1
             except psycopg.OperationalError:
                 pass  # PostgreSQL is being restarted
-            time.sleep(0.1)
+            time.sleep(self.check_every_s)
+
+
+async def send(
+    session: aiohttp.ClientSession,
+    seen: Seen,
+    url: str,
+    body: dict[str, Any],
+    headers: dict[str, str],
+    *,
+    ending: bytes = b"data: [DONE]",
+) -> None:
+    """Ask, and write down what came. A stream is whole when its line `ending` was seen."""
+    async with session.post(url, json=body, headers=headers) as answer:
+        seen.status = answer.status
+        seen.request_id = answer.headers.get("x-request-id", "")
+        seen.retry_after = answer.headers.get("retry-after", "")
+        seen.is_replay = "idempotent-replayed" in answer.headers
+        if answer.status == 200 and seen.stream:
+            async for line in answer.content:
+                if line.strip() == ending:
+                    seen.is_whole = True
+        else:
+            json.loads(await answer.read())
+            seen.is_whole = answer.status == 200
 
 
 def sweep(site: Installation) -> None:
