@@ -3,9 +3,10 @@
 Prices never have a default of 0: a price that is missing is `Unpriced`, and an explicit 0 is free.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import lcm
+from operator import attrgetter
 from typing import Final
 
 from billing.usage_counts import (
@@ -35,7 +36,11 @@ FALLBACKS = {
 }
 DEFAULT_TIERS = frozenset({"", "default", "auto", "standard", "standard_only"})
 _SAME_TIER = {"fast": "priority"}
-_HOLD_INPUT = tuple(name for name in INPUT_COMPONENTS if name != "cache_write_12h")
+_counts_of = attrgetter(*COMPONENTS)
+# The prices of a row by what they are for; all input but the 12-hour cache, which a request must ask for.
+_hold_input_of = attrgetter(*(name for name in INPUT_COMPONENTS if name != "cache_write_12h"))
+_input_of = attrgetter(*INPUT_COMPONENTS)
+_output_of = attrgetter(*OUTPUT_COMPONENTS)
 
 
 class Unpriced(LookupError):
@@ -186,18 +191,17 @@ def worst_case(
         rows.append(rate.prices(tier, rate.long_context.threshold))
     tokens = 0
     if input_tokens:
-        kinds = INPUT_COMPONENTS if keeps_cache_12h else _HOLD_INPUT
-        tokens += input_tokens * _dearest(rate, rows, kinds, "input")
+        prices_of = _input_of if keeps_cache_12h else _hold_input_of
+        tokens += input_tokens * _dearest(rate, rows, prices_of, "input")
     if output_tokens:
-        tokens += output_tokens * _dearest(rate, rows, OUTPUT_COMPONENTS, "output")
+        tokens += output_tokens * _dearest(rate, rows, _output_of, "output")
     # Rounded up apart from the units: at most one nano-dollar more than the cost.
-    return -(-tokens // MILLION) + cost(Usage(units=units), rate, tier)
+    return -(-tokens // MILLION) + (cost(Usage(units=units), rate, tier) if units else 0)
 
 
 def _token_lines(usage: Usage, rate: Rate, tier: str) -> Iterator[tuple[str, int, int]]:
     prices = rate.prices(tier, usage.input_tokens)
-    for component in COMPONENTS:
-        quantity: int = getattr(usage, component)
+    for component, quantity in zip(COMPONENTS, _counts_of(usage), strict=True):
         if quantity:
             price = prices.of(component)
             if price is None:
@@ -214,9 +218,8 @@ def _unit_lines(usage: Usage, rate: Rate) -> Iterator[Line]:
             yield Line(meter, quantity, unit.nanos_per_million, unit.size)
 
 
-def _dearest(rate: Rate, rows: list[Prices], components: tuple[str, ...], unit: str) -> int:
-    prices = [price for row in rows for name in components if (price := getattr(row, name)) is not None]
+def _dearest(rate: Rate, rows: list[Prices], prices_of: Callable[[Prices], tuple[int | None, ...]], unit: str) -> int:
+    prices = [price for row in rows for price in prices_of(row) if price is not None]
     if not prices:
         raise Unpriced(rate.model, unit)
-    dearest: int = max(prices)
-    return dearest
+    return max(prices)

@@ -145,6 +145,8 @@ def _totals(raw: dict[str, Any], needs_output: bool) -> tuple[int, int] | None:
 
 
 def _input_kinds(total: int, details: Mapping[str, Any], path: str) -> dict[str, Any]:
+    if _tells_nothing(details):
+        return {"input": total}
     audio = min(_count(details, "audio_tokens", path) or 0, total)
     image = min(_count(details, "image_tokens", path) or 0, total - audio)
     text = total - audio - image
@@ -175,6 +177,8 @@ def _input_kinds(total: int, details: Mapping[str, Any], path: str) -> dict[str,
 
 
 def _output_kinds(total: int, details: Mapping[str, Any], path: str, kind: str) -> dict[str, Any]:
+    if kind == "text" and _tells_nothing(details):
+        return {"output": total}
     audio, image = _count(details, "audio_tokens", path), _count(details, "image_tokens", path)
     text = _count(details, "text_tokens", path)
     if audio is None and image is None and text is None and kind != "text":
@@ -218,6 +222,11 @@ def _count(values: Mapping[str, Any], name: str, path: str = "") -> int | None:
     if type(value) is not int or not 0 <= value <= MAX_COUNT:
         raise InvalidUsage(f"{path}.{name}" if path else name, value)
     return value
+
+
+def _tells_nothing(details: Mapping[str, Any]) -> bool:
+    """Whether all of it is null or 0, as in most answers."""
+    return all(value is None or (type(value) is int and not value) for value in details.values())
 
 
 def _either(split: Mapping[str, Any], name: str, path: str) -> int:

@@ -24,6 +24,7 @@ from proxy.gateway.app import Gateway, Options
 from proxy.gateway.attempts import Attempts, Deadlines
 from proxy.gateway.concurrency import Concurrency
 from proxy.gateway.errors import Unavailable, UserBlocked
+from proxy.gateway.http_client import HttpClient
 from proxy.gateway.limits import Limiter
 from proxy.gateway.metrics import TellerObserver
 from proxy.gateway.owned import Keeper
@@ -36,7 +37,6 @@ from proxy.gateway.relay import Relay
 from proxy.gateway.routing import Router
 from proxy.gateway.snapshots import Catalog
 from proxy.gateway.transcripts import Transcripts
-from proxy.gateway.upstream import AiohttpClient
 from proxy.in_thread import in_thread
 from proxy.listener import BLOCKS, CATALOG, KEYS, Listener
 from status import traffic
@@ -71,7 +71,7 @@ class Runtime:
             settings.DATABASE_URL, holds_wait_for_disk=settings.HOLDS_WAIT_FOR_DISK, observer=TellerObserver()
         )
         await self.teller.start()
-        self.client = AiohttpClient()
+        self.client = HttpClient()
         redis = (
             redis_asyncio.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=1, socket_timeout=1)
             if settings.REDIS_URL

@@ -108,6 +108,10 @@ def test_postgresql_away_fails_holds_fast_and_keeps_captures(run, through_door, 
         assert isinstance(await through_door.hold(customer.hold(1)), Granted)
 
     run(scene())
+    for _ in range(200):  # a hold that was under way when its caller gave up may have come about: it is voided
+        if Hold.objects.count() == 1:
+            break
+        run(asyncio.sleep(0.1))
     assert customer.available == 1000 - 40 - 1
     assert Hold.objects.count() == 1
 

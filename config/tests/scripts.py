@@ -273,9 +273,10 @@ async def _long_line(call: Call, writer: asyncio.StreamWriter) -> None:
 
 
 async def _gzip_bomb(call: Call, writer: asyncio.StreamWriter) -> None:
-    """Some hundred kilobytes that unpack to 256 MB."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    body = b"".join(packer.compress(bytes(1 << 20)) for _ in range(256)) + packer.flush()
+    """Some hundred kilobytes that unpack to 256 MB: what ends with a full flush can be repeated as it is."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    body = b"\x1f\x8b\x08\0\0\0\0\0\0\x03" + block * 256 + b"\x03\0"
     writer.write(head(call, "content-encoding: gzip", f"content-length: {len(body)}") + body)
     await writer.drain()
 

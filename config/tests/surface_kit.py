@@ -19,6 +19,7 @@ from proxy.gateway.admission import Cashier
 from proxy.gateway.app import Gateway, Options
 from proxy.gateway.attempts import Attempts, Deadlines
 from proxy.gateway.concurrency import Concurrency
+from proxy.gateway.http_client import HttpClient
 from proxy.gateway.limits import Limiter
 from proxy.gateway.owned import Keeper
 from proxy.gateway.passthrough import Passthrough
@@ -27,7 +28,6 @@ from proxy.gateway.realtime.upstream import AiohttpSockets
 from proxy.gateway.relay import Relay
 from proxy.gateway.routing import Router
 from proxy.gateway.snapshots import Catalog, Deployment, Route
-from proxy.gateway.upstream import AiohttpClient
 from proxy.tests.kit import SECRET, TestKeyring, TestObjects, TestSecrets, TestTeller
 from sandbox.processes import free_port
 from sandbox.provider.app import Provider, server
@@ -131,8 +131,8 @@ class _App:
         await client.close()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def _start(self) -> tuple[AiohttpClient, AiohttpSockets]:
-        client, objects, deadlines, keyring = AiohttpClient(), TestObjects(), Deadlines(), self.keyring
+    def _start(self) -> tuple[HttpClient, AiohttpSockets]:
+        client, objects, deadlines, keyring = HttpClient(), TestObjects(), Deadlines(), self.keyring
         sockets, secrets, limiter = AiohttpSockets(max_frame_bytes=2**20), TestSecrets(), Limiter(None)
         cashier = Cashier(self._teller, site_url="https://example.test")
         attempts = Attempts(client=client, router=Router(), deadlines=deadlines)

@@ -12,9 +12,10 @@ from accounts.models import ApiKey
 from accounts.tests.factories import issue
 from proxy.gateway import keys
 from proxy.gateway.errors import Unavailable
+from proxy.gateway.http_client import HttpClient
 from proxy.gateway.own import HEADER as UPSTREAM_KEY
 from proxy.gateway.snapshots import Key
-from proxy.gateway.upstream import AiohttpClient, UpstreamError
+from proxy.gateway.upstream import UpstreamError
 from proxy.gateway.wire import Request
 from proxy.tests.api_kit import ApiClient, assert_error
 from proxy.tests.kit import DEPLOYMENT, KEY, ROUTE, SECRET, Kit, Script, answer, chat, usage
@@ -259,7 +260,7 @@ PLAIN = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-type: application/json
 
 @pytest.mark.parametrize("value", ["a\r\nx-evil: 1", "a\nx-evil: 1", "a\rx-evil: 1", "a\0b"])
 async def test_the_client_sends_no_header_with_a_line_break(value: str) -> None:
-    client = AiohttpClient()
+    client = HttpClient()
     async with Wire(PLAIN) as wire:
         try:
             with pytest.raises(UpstreamError):
@@ -270,7 +271,7 @@ async def test_the_client_sends_no_header_with_a_line_break(value: str) -> None:
 
 
 async def test_a_path_cannot_begin_another_request() -> None:
-    client = AiohttpClient()
+    client = HttpClient()
     async with Wire(PLAIN) as wire:
         url = f"{wire.url}/v1/a b\r\nGET /admin HTTP/1.1\r\nhost: x\r\n\r\n"
         try:
@@ -288,7 +289,7 @@ async def test_a_redirect_of_an_upstream_takes_our_key_nowhere() -> None:
     async with Wire(PLAIN) as elsewhere:
         moved = f"HTTP/1.1 307 Moved\r\nlocation: {elsewhere.url}/x\r\ncontent-length: 0\r\n\r\n".encode()
         async with Wire(moved) as wire:
-            client = AiohttpClient()
+            client = HttpClient()
             told = await client.post(f"{wire.url}/v1/x", headers={"authorization": "Bearer k"}, body=b"", timeout_s=2)
             assert told.status == 307
             told.close()
@@ -310,7 +311,7 @@ async def test_a_redirect_of_an_upstream_takes_our_key_nowhere() -> None:
     ids=["two lengths", "signed length", "length and chunks", "no hex", "odd name", "no http", "huge header"],
 )
 async def test_an_upstream_that_smuggles_is_an_error_and_no_second_answer(head: bytes) -> None:
-    client = AiohttpClient()
+    client = HttpClient()
     async with Wire(head + PLAIN) as wire:
         try:
             told = await client.post(f"{wire.url}/v1/x", headers={}, body=b"{}", timeout_s=2)

@@ -1,6 +1,6 @@
 """Prometheus metrics of the gateway. Labels are bounded: endpoint, model of the catalogue, outcome."""
 
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -35,14 +35,20 @@ class TellerObserver:
     """What the teller reports, as metrics."""
 
     def batch(self, kind: str, size: int, seconds: float) -> None:
-        TELLER_BATCH.labels(kind).observe(size)
-        TELLER_COMMIT.labels(kind).observe(seconds)
+        sizes, commits, _ = teller_children(kind)
+        sizes.observe(size)
+        commits.observe(seconds)
 
     def waited(self, kind: str, seconds: float) -> None:
-        TELLER_WAIT.labels(kind).observe(seconds)
+        teller_children(kind)[2].observe(seconds)
 
     def dead_letter(self, kind: str) -> None:
         DEAD_LETTERS.labels(kind).inc()
+
+
+@cache
+def teller_children(kind: str) -> tuple[Histogram, Histogram, Histogram]:
+    return TELLER_BATCH.labels(kind), TELLER_COMMIT.labels(kind), TELLER_WAIT.labels(kind)
 
 
 @lru_cache(maxsize=4096)
