@@ -1,5 +1,6 @@
 """`/v1/auth`: accounts, sessions, tokens that turn over, and what a person may do with them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -12,6 +13,7 @@ from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal import auth as totp
 from django.core import mail
 from django.core.cache import cache
+from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
@@ -218,6 +220,56 @@ def test_a_refresh_token_works_once_and_its_copy_ends_the_session():
     assert_error(post("refresh", {"refresh_token": third["refresh_token"]}), 401, "invalid_refresh_token")
     ended = AuditEntry.objects.get(action="api_session.end")
     assert (ended.data["reason"], ended.target_id) == ("reuse", first["id"])
+
+
+def test_a_lost_answer_is_given_again_for_a_while():
+    first = signed_in(somebody())
+    lost, told = (post("refresh", {"refresh_token": first["refresh_token"]}).json() for _ in range(2))
+    ids = {jwt.decode(one["refresh_token"], options={"verify_signature": False})["jti"] for one in (lost, told)}
+    assert len(ids) == 1
+    for made in (lost, told):
+        assert get("/v1/auth/me", made["access_token"]).status_code == 200
+    third = post("refresh", {"refresh_token": told["refresh_token"]}).json()
+    assert post("refresh", {"refresh_token": lost["refresh_token"]}).status_code == 200
+    assert_error(post("refresh", {"refresh_token": first["refresh_token"]}), 401, "refresh_token_reused")
+    assert_error(get("/v1/auth/me", third["access_token"]), 401, "invalid_api_key")
+
+
+def test_a_lost_answer_survives_a_new_signing_key(settings):
+    first = signed_in(somebody())
+    post("refresh", {"refresh_token": first["refresh_token"]})
+    settings.SECRET_KEY_FALLBACKS, settings.SECRET_KEY = [settings.SECRET_KEY], "another-" * 8
+    told = post("refresh", {"refresh_token": first["refresh_token"]}).json()
+    assert post("refresh", {"refresh_token": told["refresh_token"]}).status_code == 200
+
+
+@pytest.mark.parametrize(("grace", "since"), [(30, 31), (0, 0)])
+def test_after_the_grace_a_second_use_is_theft(settings, grace, since):
+    settings.JWT_REFRESH_GRACE_SECONDS = grace
+    first = signed_in(somebody())
+    second = post("refresh", {"refresh_token": first["refresh_token"]}).json()
+    ApiSession.objects.update(refreshed_at=timezone.now() - timedelta(seconds=since))
+    assert_error(post("refresh", {"refresh_token": first["refresh_token"]}), 401, "refresh_token_reused")
+    assert_error(post("refresh", {"refresh_token": second["refresh_token"]}), 401, "invalid_refresh_token")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_token_sent_many_times_at_once_has_one_successor():
+    first = signed_in(somebody())
+
+    def send(_: int) -> tuple[int, dict[str, Any]]:
+        try:
+            answer = post("refresh", {"refresh_token": first["refresh_token"]})
+            return answer.status_code, answer.json()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(send, range(6)))
+    assert [status for status, _ in answers] == [200] * 6
+    told = [jwt.decode(one["refresh_token"], options={"verify_signature": False}) for _, one in answers]
+    assert len({one["jti"] for one in told}) == 1
+    assert post("refresh", {"refresh_token": answers[-1][1]["refresh_token"]}).status_code == 200
 
 
 def test_a_token_is_good_for_one_thing_only():
