@@ -41,6 +41,11 @@ def get(path: str, token: str, **headers: str) -> Any:
     return Client().get(path, headers={"authorization": f"Bearer {token}"} | headers)
 
 
+def patch(path: str, body: dict[str, Any], token: str) -> Any:
+    headers = {"authorization": f"Bearer {token}"}
+    return Client().patch(f"/v1/auth/{path}", body, content_type="application/json", headers=headers)
+
+
 def somebody(**fields: Any) -> User:
     """A person who can sign in, with an organization of their own."""
     user = UserFactory(email=f"ada-{uuid4().hex[:8]}@example.com", password=PASSWORD, **fields)
@@ -476,6 +481,63 @@ def test_keys_are_made_listed_and_revoked():
 def test_a_key_that_breaks_a_rule_is_not_made(fields, param):
     token = signed_in(somebody())["access_token"]
     assert assert_error(post("api-keys", fields, token), 400, "invalid_value")["param"] == param
+
+
+def test_a_key_has_budgets_like_those_of_its_page(django_assert_max_num_queries):
+    token = signed_in(somebody())["access_token"]
+    caps = [{"period": "day", "unit": "tokens", "cap": 5000}, {"period": "month", "unit": "credits", "cap": "12.5"}]
+    made = post("api-keys", {"name": "ci", "budgets": caps}, token).json()
+
+    def told(key: dict[str, Any]) -> list[tuple[Any, ...]]:
+        return [(cap["period"], cap["unit"], cap["cap"], cap["scope"]) for cap in key["budgets"]]
+
+    assert told(made) == [("day", "tokens", 5000, "key"), ("month", "credits", "12.5000", "key")]
+    post("api-keys", {"name": "free"}, token)
+    with django_assert_max_num_queries(8):
+        listed = get("/v1/auth/api-keys", token).json()["data"]
+    assert [told(key) for key in listed] == [[], told(made)]
+    assert len(get("/v1/key", made["secret"]).json()["budgets"]) == 2
+    for caps, expected in (
+        ([{"period": "day", "unit": "credits", "cap": 3}], [("day", "credits", "3.0000", "key")]),
+        ([], []),
+    ):
+        changed = patch(f"api-keys/{made['id']}", {"budgets": caps}, token)
+        assert (changed.status_code, told(changed.json())) == (200, expected)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"budgets": [{"period": "week", "unit": "credits", "cap": 1}]}, "budgets.0.period"),
+        ({"budgets": [{"period": "day", "unit": "credits", "cap": "much"}]}, "budgets"),
+        ({"budgets": [{"period": "day", "unit": "tokens", "cap": 0}]}, "budgets"),
+        ({"budgets": [{"period": "day", "unit": "tokens", "cap": 1}] * 2}, "budgets"),
+        ({"budgets": 7}, "budgets"),
+        ({}, "budgets"),
+        ({"budgets": [], "name": "other"}, "name"),
+    ],
+)
+def test_a_budget_that_breaks_a_rule_changes_nothing(body, param):
+    token = signed_in(somebody())["access_token"]
+    cap = {"period": "day", "unit": "tokens", "cap": 9}
+    made = post("api-keys", {"name": "ci", "budgets": [cap]}, token).json()
+    assert assert_error(patch(f"api-keys/{made['id']}", body, token), 400, "invalid_value")["param"] == param
+    if body.get("budgets"):
+        assert_error(post("api-keys", {"name": "new"} | body, token), 400, "invalid_value")
+    (listed,) = get("/v1/auth/api-keys", token).json()["data"]
+    assert [one["cap"] for one in listed["budgets"]] == [9]
+
+
+def test_only_who_may_set_budgets_sets_them_with_a_key():
+    works = organizations.create(name="Works", slug=f"works-{uuid4().hex[:6]}")
+    user = somebody()
+    Membership.objects.create(organization=works, user=user, role=Role.DEVELOPER)
+    token = signed_in(user, organization=works.slug)["access_token"]
+    made = post("api-keys", {"name": "free", "budgets": []}, token).json()
+    budgets = [{"period": "day", "unit": "tokens", "cap": 9}]
+    assert_error(post("api-keys", {"name": "ci", "budgets": budgets}, token), 403, "role")
+    assert_error(patch(f"api-keys/{made['id']}", {"budgets": []}, token), 403, "role")
+    assert works.keys.count() == 1
 
 
 def test_keys_of_others_are_not_there():
