@@ -208,6 +208,12 @@ def test_a_report_reaches_staff_who_hide_the_image(cast, client):
     assert Image.objects.get().is_hidden
     assert Report.objects.get().resolved_by == person
     assert client.get(reverse("gallery:detail", args=[image.public_id])).status_code == 404
+    form = reverse("admin:gallery_image_change", args=[image.pk])
+    staff.post(form, {"visibility": "public"})
+    assert not Image.objects.get().is_hidden
+    staff.post(form, {"visibility": "private", "is_nsfw": "on"})
+    image = Image.objects.get()
+    assert (image.visibility, image.is_nsfw, image.version) == ("private", True, 2)
 
 
 def test_the_api(cast, client):

@@ -9,7 +9,7 @@ from rest_framework.response import Response
 
 from accounts.models import Organization
 from billing.money import format_credits
-from gallery import browsing, keeping, links
+from gallery import browsing, keeping, links, showing
 from gallery.browsing import Filter
 from gallery.models import Image, Visibility
 from proxy.api.answers import moment
@@ -86,7 +86,7 @@ def image(request: Request, public_id: UUID) -> Response:
     visibility = request.data.get("visibility")
     if visibility not in Visibility.values:
         raise InvalidRequest(f"'visibility' must be one of {', '.join(Visibility.values)}.", param="visibility")
-    keeping.set_visibility([found], visibility, by=caller.actor)
+    showing.set_visibility([found], visibility, by=caller.actor)
     found.refresh_from_db()
     return Response(_as_dict(found, is_own=True))
 
