@@ -31,7 +31,7 @@ FIRST_DAY, LAST_DAY = date(2020, 1, 1), date(2100, 1, 1)
 _LOGGED = [
     *("id", "created_at", "model", "endpoint", "outcome", "status_code", "error_code", "key", "key_name", "end_user"),
     *("run_id", "stream", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "total_tokens"),
-    *("credits", "usd", "latency_ms", "ttft_ms", "estimated", "service_tier", "upstream"),
+    *("credits", "usd", "latency_ms", "ttft_ms", "estimated", "service_tier", "upstream", "org_label"),
 ]
 
 
@@ -152,6 +152,7 @@ def _filter(request: Request) -> Filter:
         model=which.model,
         endpoint=which.endpoint,
         end_user=which.end_user,
+        org_label=_text(request, "org_label"),
         outcome=outcome,
         status=int(status) if status else None,
         min_cost_nanos=amount_of(query["min_credits"], "min_credits") if query.get("min_credits") else None,
@@ -256,6 +257,7 @@ def _record(record: UsageRecord) -> dict[str, Any]:
         "estimated": record.estimated,
         "service_tier": record.service_tier or None,
         "upstream": record.deployment or None,
+        "org_label": record.org_label or None,
     }
 
 

@@ -428,6 +428,7 @@ class Gateway:
             started_at=arrival.started_at,
             end_user=(key.end_user or request.headers.get("x-user-id") or job.end_user)[:MAX_LABEL],
             run_id=request.headers.get("x-run-id", "")[:MAX_LABEL],
+            org_label=request.headers.get("x-org-id", "")[:MAX_LABEL],
             own_key=own_key,
             visibility=_visibility(request, key),
             max_nanos=ceilings.read(request, ceilings.OF_CALL),

@@ -264,6 +264,7 @@ class Door:
             rate=route.rate,
             end_user=end_user[:MAX_LABEL],
             run_id=request.headers.get("x-run-id", "")[:MAX_LABEL],
+            org_label=request.headers.get("x-org-id", "")[:MAX_LABEL],
             own_key=own_key,
             max_nanos=ceilings.read(request, ceilings.OF_CALL),
             run_max_nanos=ceilings.read(request, ceilings.OF_RUN),

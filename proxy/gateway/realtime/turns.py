@@ -48,6 +48,7 @@ class Ticket:
     rate: pricing.Rate
     end_user: str = ""
     run_id: str = ""
+    org_label: str = ""
     own_key: str = ""
     max_nanos: int | None = None
     run_max_nanos: int | None = None
@@ -103,6 +104,7 @@ class Turns:
             started_at=time.perf_counter(),
             end_user=ticket.end_user,
             run_id=ticket.run_id,
+            org_label=ticket.org_label,
             own_key=ticket.own_key,
             max_nanos=None if ticket.max_nanos is None else ticket.max_nanos - self.cost_nanos,
             run_max_nanos=ticket.run_max_nanos,
@@ -263,6 +265,7 @@ class Turns:
             started_at=time.perf_counter(),
             end_user=self._ticket.end_user,
             run_id=self._ticket.run_id,
+            org_label=self._ticket.org_label,
             deployment=self.deployment if route is self._ticket.route else None,
             attempts=list(self.attempts),
         )
