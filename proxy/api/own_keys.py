@@ -14,9 +14,8 @@ from accounts import keys
 from accounts.access import origin_of
 from accounts.models import ApiKey
 from billing import standings
-from billing.standings import Cap
-from proxy.api import key_budgets
-from proxy.api.answers import moment
+from proxy.api import key_budgets, numbers
+from proxy.api.answers import key_as_dict
 from proxy.api.authentication import Member, MemberAuthentication, may
 from proxy.api.errors import NotFound
 from proxy.gateway.errors import InvalidRequest
@@ -81,39 +80,13 @@ def api_key(request: Request, public_id: Any) -> Response:
     return Response({"id": str(key.public_id), "object": "api_key", "deleted": True})
 
 
-def as_dict(key: ApiKey, caps: list[Cap]) -> dict[str, Any]:
-    """A key with its own budgets, as its organization may see it: never the secret."""
-    return {
-        "object": "api_key",
-        "id": str(key.public_id),
-        "name": key.name,
-        "key": key.masked,
-        "is_live": key.is_live,
-        "scopes": key.scopes,
-        "allowed_models": key.allowed_models,
-        "allowed_endpoints": key.allowed_endpoints,
-        "allowed_ips": key.allowed_ips,
-        "rpm": key.rpm,
-        "tpm": key.tpm,
-        "max_concurrent": key.max_concurrent,
-        "created_at": moment(key.created_at),
-        "expires_at": moment(key.expires_at),
-        "revoked_at": moment(key.revoked_at),
-        "last_used_at": moment(key.last_used_at),
-        "budgets": key_budgets.as_list(caps),
-    }
-
-
 def _list(request: Request) -> Response:
     member: Member = request.user
-    query = request.query_params
-    limit = _number(query.get("limit", ""), "limit") or DEFAULT_LIMIT
-    if limit > MAX_LIMIT:
-        raise InvalidRequest(f"'limit' must be at most {MAX_LIMIT}.", param="limit")
+    limit = numbers.page_size(request, DEFAULT_LIMIT, MAX_LIMIT)
     rows = member.organization.keys.order_by("-pk")
-    after = query.get("after", "")
-    if after:
-        rows = rows.filter(pk__lt=_number(after, "after"))
+    after = numbers.above_zero(request, "after")
+    if after is not None:
+        rows = rows.filter(pk__lt=after)
     found = list(rows[: limit + 1])
     has_more = len(found) > limit
     return Response(
@@ -164,17 +137,11 @@ def _change(request: Request, key: ApiKey) -> None:
 
 def _told(found: list[ApiKey], member: Member) -> list[dict[str, Any]]:
     caps = standings.caps_of_keys(member.organization, found)
-    return [as_dict(key, caps.get(key.pk, [])) for key in found]
+    return [
+        key_as_dict(key) | {"key": key.masked, "budgets": key_budgets.as_list(caps.get(key.pk, []))} for key in found
+    ]
 
 
 def _check_expiry(expires_at: datetime | None) -> None:
     if expires_at is not None and expires_at <= timezone.now():
         raise InvalidRequest("'expires_at' must lie in the future.", param="expires_at")
-
-
-def _number(text: str, name: str) -> int | None:
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit() or len(text) > 18 or not int(text):
-        raise InvalidRequest(f"'{name}' must be a number above 0.", param=name)
-    return int(text)

@@ -18,6 +18,7 @@ from billing.models import UsageRecord
 from billing.reports import MAX_DAYS, Span, Sums, Which
 from billing.request_log import Filter
 from billing.usage_forms import STATUSES
+from proxy.api import numbers
 from proxy.api.answers import moment, money
 from proxy.api.authentication import Caller, Member, may
 from proxy.api.credits import amount_of
@@ -87,7 +88,9 @@ def logs(request: Request) -> HttpResponse:
     A page may be short and still have a next one: it looks at a bounded number of requests.
     """
     caller: Caller | Member = request.user
-    limit = _limit(request.query_params.get("limit", ""))
+    limit = numbers.between(
+        request, "limit", MAX_LIMIT, DEFAULT_LIMIT, f"'limit' must be a number from 1 to {MAX_LIMIT}."
+    )
     page = request_log.page(
         organization=caller.organization,
         which=_filter(request),
@@ -179,14 +182,6 @@ def _key_ids(request: Request) -> tuple[int, ...] | None:
     if pk is None:
         raise NotFound("There is no such key: 'key' is the id of one.", param="key")
     return (pk,)
-
-
-def _limit(text: str) -> int:
-    if not text:
-        return DEFAULT_LIMIT
-    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= MAX_LIMIT:
-        raise InvalidRequest(f"'limit' must be a number from 1 to {MAX_LIMIT}.", param="limit")
-    return int(text)
 
 
 def _cursor(text: str) -> UUID | None:
