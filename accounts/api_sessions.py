@@ -1,11 +1,14 @@
 """Being signed in through the JSON API: a session that access tokens name and refresh tokens prolong.
 
 Every refresh token works once. One that comes a second time was copied, by whom nobody can tell: the session ends
-(RFC 9700, section 4.14.2). Sessions are asked for at every request, so what ends here ends at once.
+(RFC 9700, section 4.14.2). Only the token before the newest may come again within `JWT_REFRESH_GRACE_SECONDS`, as its
+answer may have been lost: it gives the same successor once more, so whoever holds copies still meets later.
+Sessions are asked for at every request, so what ends here ends at once.
 """
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 from django.conf import settings
 from django.db import transaction
@@ -68,7 +71,7 @@ def begin(
     with transaction.atomic():
         user.api_sessions.filter(expires_at__lt=now - FORGOTTEN_AFTER).delete()
         user.api_sessions.filter(ended_at__lt=now - FORGOTTEN_AFTER).delete()
-        made = _issue(session, now)
+        made = _issue(session, now, uuid4().hex)
         session.save(force_insert=True)
         audit.record(
             action="api_session.begin", target=session, organization=organization, by=user, origin=origin, way=way
@@ -81,7 +84,7 @@ def refresh(token: str) -> Tokens:
     claims = tokens.read(token, REFRESH)
     session = _find(claims)
     now, used = timezone.now(), tokens.digest_of(claims.token_id)
-    made = _issue(session, now)
+    made = _issue(session, now, next(tokens.successors_of(claims.token_id)))
     fields = ("refresh_digest", "refreshed_at", "expires_at")
     passed = ApiSession.objects.live().filter(pk=session.pk, refresh_digest=used)
     if passed.update(**{name: getattr(session, name) for name in fields}):
@@ -89,6 +92,8 @@ def refresh(token: str) -> Tokens:
     session.refresh_from_db()
     if session.ended_at is not None:
         raise InvalidToken
+    if given := _given_before(session, claims.token_id, now):
+        return _tokens(session, given, now)
     with transaction.atomic():
         end(session, by=None, reason="reuse")
     raise TokenReused(session)
@@ -144,12 +149,25 @@ def _find(claims: tokens.Claims) -> ApiSession:
     return found
 
 
-def _issue(session: ApiSession, now: datetime) -> Tokens:
+def _given_before(session: ApiSession, token_id: str, now: datetime) -> str:
+    """The id of the newest refresh token, if the one of `token_id` was traded for it just now; else nothing."""
+    if now - session.refreshed_at >= timedelta(seconds=settings.JWT_REFRESH_GRACE_SECONDS):
+        return ""
+    successors = tokens.successors_of(token_id)
+    return next((one for one in successors if tokens.digest_of(one) == session.refresh_digest), "")
+
+
+def _issue(session: ApiSession, now: datetime, token_id: str) -> Tokens:
     """Tokens for `session`, whose fields become those of the newest refresh token; nothing is saved."""
-    ends_at = now + timedelta(seconds=settings.JWT_REFRESH_EXPIRES_IN)
+    session.refresh_digest, session.refreshed_at = tokens.digest_of(token_id), now
+    session.expires_at = now + timedelta(seconds=settings.JWT_REFRESH_EXPIRES_IN)
+    return _tokens(session, token_id, now)
+
+
+def _tokens(session: ApiSession, token_id: str, now: datetime) -> Tokens:
+    """A pair of tokens; the refresh token has this id and lasts as long as the session."""
     about = {"user_id": session.user.public_id, "session_id": session.public_id, "now": now}
-    access, _ = tokens.make(ACCESS, **about, expires_at=now + timedelta(seconds=settings.JWT_EXPIRES_IN))
-    refresh_token, token_id = tokens.make(REFRESH, **about, expires_at=ends_at)
-    session.refresh_digest = tokens.digest_of(token_id)
-    session.refreshed_at, session.expires_at = now, ends_at
-    return Tokens(session, access, refresh_token, settings.JWT_EXPIRES_IN, settings.JWT_REFRESH_EXPIRES_IN)
+    access = tokens.make(ACCESS, **about, expires_at=now + timedelta(seconds=settings.JWT_EXPIRES_IN))
+    refresh_token = tokens.make(REFRESH, **about, expires_at=session.expires_at, token_id=token_id)
+    lasts = round((session.expires_at - now).total_seconds())
+    return Tokens(session, access, refresh_token, settings.JWT_EXPIRES_IN, lasts)

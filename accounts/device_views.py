@@ -4,9 +4,9 @@ from typing import Any
 
 from allauth.core.internal import ratelimit  # the public one does not count GET
 from django import forms
-from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
@@ -51,9 +51,13 @@ class DecisionForm(forms.Form):
 
 @never_cache
 @require_http_methods(["GET", "POST"])
-@login_required
 def device(request: MemberRequest) -> HttpResponse:
-    """Without a code it asks for one; with one it shows who asks; a POST with `action` decides."""
+    """Without a code it asks for one; with one it shows who asks; a POST with `action` decides.
+
+    Who is not signed in is sent to do so first, to the `provider` that the program named, if there is such a one here.
+    """
+    if not request.user.is_authenticated:
+        return _to_sign_in(request)
     given = request.POST if request.method == "POST" else request.GET
     if "user_code" not in given:
         return render(request, TEMPLATE, {"form": CodeForm()})
@@ -67,6 +71,14 @@ def device(request: MemberRequest) -> HttpResponse:
     if request.method == "POST" and "action" in request.POST:
         return _decided(request, form, context)
     return render(request, TEMPLATE, context | {"decision": DecisionForm(request.user)})
+
+
+def _to_sign_in(request: MemberRequest) -> HttpResponse:
+    query = request.GET.copy()
+    named = query.pop("provider", [""])[-1]
+    page = f"{request.path}?{query.urlencode()}" if query else request.path
+    address = sign_in.provider_address(request, named, page)
+    return redirect(address) if address else redirect_to_login(page)
 
 
 def _asked_for(request: MemberRequest, form: CodeForm) -> DeviceLogin | None:

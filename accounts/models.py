@@ -182,7 +182,7 @@ class RequestedKey(models.Model):
 
 
 class ApiSession(models.Model):
-    """A person signed in through the JSON API: one chain of refresh tokens, of which only the newest works."""
+    """A person signed in through the JSON API: one chain of refresh tokens, of which the newest works."""
 
     class Way(models.TextChoices):
         PASSWORD = "password"  # noqa: S105 - how, not what

@@ -9,6 +9,7 @@ from allauth.account.forms import SignupForm
 from allauth.account.internal import flows
 from allauth.account.models import EmailAddress
 from allauth.core import ratelimit
+from allauth.socialaccount.adapter import get_adapter as get_social_adapter
 from django.contrib.auth.models import update_last_login
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
@@ -109,6 +110,14 @@ def register(request: HttpRequest, *, email: str, password: str, name: str = "")
     if account_settings.EMAIL_VERIFICATION != account_settings.EmailVerificationMethod.NONE:
         flows.email_verification.send_verification_email_for_user(request, user)
     return user
+
+
+def provider_address(request: HttpRequest, provider: str, then: str) -> str:
+    """Where one signs in with an account at `provider` to come back to the path `then`; "" if that is not set up."""
+    for each in get_social_adapter().list_providers(request):
+        if provider and each.sub_id == provider:
+            return str(each.get_login_url(request, process="login", next=then))
+    return ""
 
 
 def organization_of(user: User, wanted: str = "") -> Organization | None:

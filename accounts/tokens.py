@@ -44,19 +44,18 @@ def looks_like(secret: str) -> bool:
     return secret.startswith("eyJ") and secret.count(".") == 2
 
 
-def make(kind: str, *, user_id: UUID, session_id: UUID, now: datetime, expires_at: datetime) -> tuple[str, str]:
-    """A signed token and its id. `kind` is `ACCESS` or `REFRESH`."""
-    token_id = uuid4().hex
+def make(kind: str, *, user_id: UUID, session_id: UUID, now: datetime, expires_at: datetime, token_id: str = "") -> str:
+    """A signed token, with a random id unless one is given. `kind` is `ACCESS` or `REFRESH`."""
     claims = {
         "iss": settings.SITE_URL,
         "aud": _audience(kind),
         "sub": str(user_id),
         "sid": str(session_id),
-        "jti": token_id,
+        "jti": token_id or uuid4().hex,
         "iat": now,
         "exp": expires_at,
     }
-    return jwt.encode(claims, next(_keys()), algorithm=ALGORITHM), token_id
+    return jwt.encode(claims, next(_keys()), algorithm=ALGORITHM)
 
 
 def read(token: str, kind: str) -> Claims:
@@ -86,6 +85,15 @@ def read(token: str, kind: str) -> Claims:
 def digest_of(token_id: str) -> str:
     """What is kept of a refresh token."""
     return hashlib.sha256(token_id.encode()).hexdigest()
+
+
+def successors_of(token_id: str) -> Iterator[str]:
+    """The ids that the refresh token after `token_id` may have: the one to give first, then those of former keys.
+
+    They follow from it, so that a repeated request gives the same successor and none has to be kept in the clear.
+    """
+    for key in _keys():
+        yield hmac.digest(key, b"refresh after " + token_id.encode(), hashlib.sha256).hex()[:32]
 
 
 def _audience(kind: str) -> str:

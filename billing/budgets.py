@@ -141,11 +141,6 @@ def of_member(organization: Organization, member: User) -> models.QuerySet[Budge
     return _current(Budget.objects.filter(organization=organization, member=member))
 
 
-def of_organization(organization: Organization) -> models.QuerySet[Budget]:
-    """All budgets within an organization, with what they have used in the period that runs now."""
-    return _current(Budget.objects.filter(organization=organization))
-
-
 def _current(budgets: models.QuerySet[Budget]) -> models.QuerySet[Budget]:
     """Show a period that is over as unused: the next request begins the new one."""
     organization_ids = list(budgets.values_list("organization_id", flat=True).distinct())

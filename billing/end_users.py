@@ -79,14 +79,6 @@ def set_default(
         )
 
 
-def forget_default(*, organization: Organization, period: str) -> None:
-    """Let the installation's default count again for the end users of `organization`."""
-    with transaction.atomic():
-        _lock(organization)
-        EndUserDefault.objects.filter(organization=organization, period=period).delete()
-        _apply(organization.pk, period)
-
-
 def defaults_of(organization: Organization) -> dict[str, EndUserDefault]:
     """What counts for end users without a budget of their own, by period."""
     found: dict[str, EndUserDefault] = {}

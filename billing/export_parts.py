@@ -14,7 +14,7 @@ _USAGE = (
     "request_id", "created_at", "key__public_id", "model", "endpoint", "outcome", "status_code", "input_tokens",
     "cached_tokens", "output_tokens", "reasoning_tokens", "audio_input_tokens", "audio_output_tokens",
     "image_input_tokens", "image_output_tokens", "cost_nanos", "latency_ms", "stream", "end_user", "run_id",
-    "service_tier", "error_code",
+    "service_tier", "error_code", "org_label",
 )  # fmt: skip
 
 

@@ -60,6 +60,14 @@ class BudgetsForm(forms.Form):
         label="Tokens per month", required=False, min_value=1, max_value=10**15, help_text="Empty: no budget."
     )
 
+    def caps(self, period: str) -> dict[str, Any]:
+        """The valid caps of `period`, as the verbs take them."""
+        return {
+            "period": period,
+            "cost_cap_nanos": self.cleaned_data[f"cost_{period}"],
+            "token_cap": self.cleaned_data[f"tokens_{period}"],
+        }
+
 
 class CapsForm(BudgetsForm):
     """The budgets of an organization or of end users, and whether they refuse or only count."""
@@ -69,13 +77,7 @@ class CapsForm(BudgetsForm):
     )
 
     def caps(self, period: str) -> dict[str, Any]:
-        """The valid caps of `period`, as the verbs take them."""
-        return {
-            "period": period,
-            "cost_cap_nanos": self.cleaned_data[f"cost_{period}"],
-            "token_cap": self.cleaned_data[f"tokens_{period}"],
-            "observes": self.cleaned_data["observes"],
-        }
+        return super().caps(period) | {"observes": self.cleaned_data["observes"]}
 
 
 class RatesForm(forms.Form):

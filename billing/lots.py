@@ -5,7 +5,7 @@ the lots in burn order (soonest to expire, then given before paid, then oldest).
 that the next lots pay first. The sum of what is left minus the debt is the account's `posted`.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.db import connection, models, transaction
 from django.utils import timezone
@@ -128,13 +128,6 @@ def summary(account: Account) -> list[dict[str, object]]:
             models.F("expires_at").asc(nulls_last=True), "last", "kind"
         )
     )
-
-
-def soon_to_expire(account: Account, within: timedelta) -> int:
-    """How much of what is left expires within this time."""
-    rows = account.lots.filter(remaining__gt=0, expires_at__lte=timezone.now() + within)
-    total: int | None = rows.aggregate(total=models.Sum("remaining"))["total"]
-    return total or 0
 
 
 def _lock(account: Account) -> Account:

@@ -191,6 +191,7 @@ class UsageRecord(models.Model):
     deployment = models.TextField(db_default="")
     end_user = models.TextField(db_default="")
     run_id = models.TextField(db_default="")
+    org_label = models.TextField(db_default="")  # `x-org-id`: the tenant's own word, without a meaning here
     service_tier = models.TextField(db_default="")
     error_code = models.TextField(db_default="")
     upstream_request_id = models.TextField(db_default="")

@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 # A later one counts, whatever comes when.
 _FINALITY = (Dispute.State.OPEN, Dispute.State.LOST, Dispute.State.WON)
+MAX_ADDRESS = 500
 
 
 class PaymentMismatch(Exception):
@@ -151,6 +152,12 @@ def note_payment(of: Order, payment_intent_id: str) -> None:
     """Which payment paid this invoice's order. Raises `PaymentMismatch`."""
     with transaction.atomic():
         _note_payment(_locked(of), payment_intent_id)
+
+
+def note_receipt(of: Order, address: object) -> None:
+    """Where Stripe shows the receipt, the first time that it says so; what is no web address is passed over."""
+    if isinstance(address, str) and address.startswith(("https://", "http://")) and len(address) <= MAX_ADDRESS:
+        Order.objects.filter(pk=of.pk, receipt_url="").update(receipt_url=address)
 
 
 def note_refunded(of: Order, refunded_cents: int, *, is_current: bool = False) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import structlog
 from django.db import connection, transaction
-from django.db.models.functions import Now
 
 from billing import rate_json
 from billing.price_list import Entry
@@ -20,7 +19,11 @@ log = structlog.get_logger(__name__)
 _LOCK = "billing.price"
 _NANOS_PER_USD = 1_000_000_000
 
+# Prices that are kept in parsed form: some times as many as a large installation has in force.
+MAX_PARSED = 50_000
+
 Key = tuple[str, str, str]
+_parsed: dict[tuple[int, str, datetime], Rate] = {}
 
 
 class PriceInThePast(ValueError):
@@ -83,12 +86,6 @@ def rate_of(version: int) -> Rate:
     if row is None:
         raise NoSuchPrice(version)
     return rate_json.parse(row.model, row.rates, version=row.pk)
-
-
-def next_change_at() -> datetime | None:
-    """When the next price comes into effect that is known already."""
-    coming = Price.objects.filter(effective_at__gt=Now()).order_by("effective_at")
-    return coming.values_list("effective_at", flat=True).first()
 
 
 def set_price(
@@ -201,12 +198,20 @@ def _wanted(listing: _Listing, rows: Mapping[str, Price]) -> _Listing | Price:
 
 
 def _rate(row: Price) -> Rate | None:
+    """The rate of a row, parsed once a process: rows never change, and catalogues are loaded again and again."""
+    version = (row.pk, row.model, row.effective_at)
+    if (known := _parsed.get(version)) is not None:
+        return known
     try:
-        return rate_json.parse(row.model, row.rates, version=row.pk)
+        rate = rate_json.parse(row.model, row.rates, version=row.pk)
     except rate_json.InvalidRates as error:
         # Without a price the model is refused; the others must go on being sold.
         log.error("price_invalid", version=row.pk, problem=str(error))
         return None
+    if len(_parsed) >= MAX_PARSED:
+        _parsed.clear()
+    _parsed[version] = rate
+    return rate
 
 
 def lock() -> datetime:

@@ -48,6 +48,7 @@ class Filter:
     endpoint: str = ""
     outcome: str = ""
     end_user: str = ""
+    org_label: str = ""
     status: int | None = None
     min_cost_nanos: int | None = None
     zone: str = ""
@@ -55,7 +56,8 @@ class Filter:
     @property
     def is_sparse(self) -> bool:
         """Whether it may pass over many rows for each that it finds."""
-        given = (self.model, self.endpoint, self.outcome, self.end_user, self.status, self.min_cost_nanos)
+        labels = (self.end_user, self.org_label)
+        given = (self.model, self.endpoint, self.outcome, *labels, self.status, self.min_cost_nanos)
         return self.key_ids is not None or any(given)
 
 
@@ -125,7 +127,7 @@ def matching(organization: Organization, which: Filter) -> models.QuerySet[Usage
         rows = rows.filter(request_id__lt=first_id_at(midnight(which.last_day + timedelta(days=1), zone)))
     if which.key_ids is not None:
         rows = rows.filter(key_id__in=which.key_ids or (_NO_SUCH_KEY,))
-    for name in ("model", "endpoint", "end_user"):
+    for name in ("model", "endpoint", "end_user", "org_label"):
         if getattr(which, name):
             rows = rows.filter(**{name: getattr(which, name)})
     if which.outcome:

@@ -25,6 +25,7 @@ EXPORTED = 10_000
 HEAD = [
     *("id", "created_at", "model", "endpoint", "outcome", "status_code", "error_code", "key", "end_user", "run_id"),
     *("input_tokens", "cached_tokens", "output_tokens", "credits", "latency_ms", "ttft_ms", "stream", "estimated"),
+    "org_label",
 ]
 
 
@@ -138,5 +139,5 @@ def _cells(records: Iterator[UsageRecord]) -> Iterator[list[Any]]:
             record.key.name if record.key else "",
             *(record.end_user, record.run_id, record.input_tokens, record.cached_tokens, record.output_tokens),
             money.format_credits(record.cost_nanos),
-            *(record.latency_ms, record.ttft_ms, record.stream, record.estimated),
+            *(record.latency_ms, record.ttft_ms, record.stream, record.estimated, record.org_label),
         ]

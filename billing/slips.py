@@ -77,6 +77,7 @@ class Capture:
     deployment: str = ""
     end_user: str = ""
     run_id: str = ""
+    org_label: str = ""
     stream: bool = False
     input_tokens: int = 0
     cached_tokens: int = 0

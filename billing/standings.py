@@ -13,7 +13,7 @@ from accounts.models import ApiKey, Organization
 # A period that is over counts as unused: the next request begins the new one.
 _SELECT = """
 SELECT b.id, b.scope, coalesce(k.name, m.email, nullif(b.end_user, ''), b.run_id), b.period, b.observes,
-    b.follows_default, b.cost_cap_nanos, b.token_cap,
+    b.follows_default, b.key_id, b.cost_cap_nanos, b.token_cap,
     CASE WHEN p.is_over THEN 0 ELSE b.used_cost_nanos END, CASE WHEN p.is_over THEN 0 ELSE b.used_tokens END,
     b.held_cost_nanos, b.held_tokens,
     billing_period_end(b.period, o.timezone, CASE WHEN p.is_over THEN p.started ELSE b.period_started_at END)
@@ -32,6 +32,7 @@ _OF_REQUEST = f"""{_SELECT} (
     OR b.member_id = (SELECT created_by_id FROM accounts_apikey WHERE id = %(key)s)
     OR (b.scope = 'end_user' AND b.end_user = %(end_user)s) OR (b.scope = 'run' AND b.run_id = %(run_id)s))
 {_ORDER}"""
+_OF_KEYS = f"{_SELECT} b.scope = 'key' AND b.key_id = ANY(%(keys)s) {_ORDER}"
 _OF_END_USERS = f"{_SELECT} b.scope = 'end_user' AND b.end_user = ANY(%(end_users)s) {_ORDER}"
 
 
@@ -50,6 +51,7 @@ class Cap:
     resets_at: datetime | None
     observes: bool
     follows_default: bool = False
+    key_id: int | None = None
 
     @property
     def left(self) -> int:
@@ -82,18 +84,26 @@ def caps_of_end_users(organization: Organization, end_users: Sequence[str]) -> d
     return caps
 
 
+def caps_of_keys(organization: Organization, keys: Sequence[ApiKey]) -> dict[int, list[Cap]]:
+    """The budgets of these keys alone, by the key's primary key. One query."""
+    caps: dict[int, list[Cap]] = {}
+    for cap in _read(_OF_KEYS, {"organization": organization.pk, "keys": [key.pk for key in keys]}):
+        caps.setdefault(cap.key_id or 0, []).append(cap)
+    return caps
+
+
 def _read(sql: str, values: Mapping[str, Any]) -> list[Cap]:
     caps = []
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
         for row in cursor.fetchall():
-            budget_id, scope, name, period, observes, follows, *figures, resets_at = row
+            budget_id, scope, name, period, observes, follows, key_id, *figures, resets_at = row
             cost_cap, token_cap, used_cost, used_tokens, held_cost, held_tokens = figures
             for unit, cap, used, held in (
                 ("cost", cost_cap, used_cost, held_cost),
                 ("tokens", token_cap, used_tokens, held_tokens),
             ):
                 if cap is not None:
-                    seen = (cap, used, held, resets_at, observes, follows)
+                    seen = (cap, used, held, resets_at, observes, follows, key_id)
                     caps.append(Cap(budget_id, scope, name, period, unit, *seen))
     return caps

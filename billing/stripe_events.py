@@ -230,9 +230,7 @@ def _charge(found: dict[str, Any], *, is_current: bool = False) -> Outcome:
         return order, "not paid by this charge"
     refunded = cents(found, "amount_refunded")
     purchases.note_refunded(order, refunded, is_current=is_current)
-    receipt = found.get("receipt_url")
-    if isinstance(receipt, str) and receipt.startswith(("https://", "http://")) and len(receipt) <= 500:
-        Order.objects.filter(pk=order.pk, receipt_url="").update(receipt_url=receipt)
+    purchases.note_receipt(order, found.get("receipt_url"))
     return order, f"{refunded} cents refunded"
 
 

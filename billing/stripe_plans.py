@@ -86,9 +86,7 @@ def pay_invoice(found: dict[str, Any]) -> tuple[Order | None, bool]:
         currency=str(found.get("currency")),
     )
     is_new = purchases.pay(order, payment)
-    address = found.get("hosted_invoice_url")
-    if isinstance(address, str) and address.startswith(("https://", "http://")) and len(address) <= 500:
-        Order.objects.filter(pk=order.pk, receipt_url="").update(receipt_url=address)
+    purchases.note_receipt(order, found.get("hosted_invoice_url"))
     return order, is_new
 
 

@@ -87,17 +87,20 @@ def configure(
 
 
 def keep(taken: Iterable[Taken]) -> None:
-    """Redact, encrypt and write. May run twice: what is there stays as it is."""
+    """Redact, encrypt and write, unless it has been switched off since. May run twice: what is there stays as it is."""
     every = list(taken)
-    personal = dict(
-        TranscriptSettings.objects.filter(organization__in={one.organization_id for one in every}).values_list(
-            "organization_id", "redacts_personal"
-        )
-    )
+    organizations = {one.organization_id for one in every}
+    wanted = {
+        settings.organization_id: settings
+        for settings in TranscriptSettings.objects.filter(organization__in=organizations, is_on=True)
+    }
     now = timezone.now()
     rows = []
     for one in every:
-        parts = [redact(text, personal=personal.get(one.organization_id, True)) for text in (one.request, one.answer)]
+        settings = wanted.get(one.organization_id)
+        if settings is None:
+            continue
+        parts = [redact(text, personal=settings.redacts_personal) for text in (one.request, one.answer)]
         words = {
             "request": parts[0][:MAX_CHARACTERS],
             "answer": parts[1][:MAX_CHARACTERS],
@@ -109,7 +112,7 @@ def keep(taken: Iterable[Taken]) -> None:
                 organization_id=one.organization_id,
                 words_encrypted=secrets.encrypt(json.dumps(words)),
                 created_at=now,
-                expires_at=now + timedelta(days=one.days),
+                expires_at=now + timedelta(days=min(one.days, settings.retention_days)),
             )
         )
     Transcript.objects.bulk_create(rows, ignore_conflicts=True)

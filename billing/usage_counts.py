@@ -79,10 +79,6 @@ class Usage:
     def total_tokens(self) -> int:
         return self.input_tokens + self.output_tokens
 
-    def as_text(self) -> "Usage":
-        """The same number of tokens as if all of them were text, uncached; no other units."""
-        return Usage(input=self.input_tokens, output=self.output_tokens, reasoning=self.reasoning)
-
     def columns(self) -> dict[str, Any]:
         """The counts as `teller.Capture` and the usage record name them; subsets count inside their totals."""
         return {

@@ -87,6 +87,7 @@ class TrafficForm(forms.Form):
 class FilterForm(TrafficForm):
     """The filters of the request log."""
 
+    org_label = forms.CharField(label="Label (x-org-id)", required=False, max_length=256, widget=_text())
     outcome = forms.ChoiceField(label="Result", choices=OUTCOMES, required=False, widget=_select())
     status = forms.ChoiceField(label="Status", choices=STATUSES, required=False, widget=_select())
     min_cost = CreditsField(
@@ -108,6 +109,7 @@ class FilterForm(TrafficForm):
             endpoint=given.get("endpoint", ""),
             outcome=given.get("outcome", ""),
             end_user=given.get("end_user", ""),
+            org_label=given.get("org_label", ""),
             status=int(given["status"]) if "status" in given else None,
             min_cost_nanos=given.get("min_cost"),
         )

@@ -89,14 +89,7 @@ def key_budgets(request: MemberRequest, slug: str, key_id: UUID) -> HttpResponse
     form = BudgetsForm(request.POST if request.method == "POST" else None, initial=_initial(current))
     if request.method == "POST" and form.is_valid():
         for period in (Budget.Period.DAY, Budget.Period.MONTH):
-            budgets.set_for_key(
-                key=key,
-                period=period,
-                cost_cap_nanos=form.cleaned_data[f"cost_{period}"],
-                token_cap=form.cleaned_data[f"tokens_{period}"],
-                by=request.user,
-                origin=origin_of(request),
-            )
+            budgets.set_for_key(key=key, **form.caps(period), by=request.user, origin=origin_of(request))
         messages.success(request, f"Saved the budgets of “{key.name}”.")
         return redirect("billing:key-budgets", slug, key_id)
     context = {
@@ -123,9 +116,7 @@ def member_budgets(request: MemberRequest, slug: str, member_id: UUID) -> HttpRe
                 organization=organization,
                 scope=Budget.Scope.MEMBER,
                 member=member,
-                period=period,
-                cost_cap_nanos=form.cleaned_data[f"cost_{period}"],
-                token_cap=form.cleaned_data[f"tokens_{period}"],
+                **form.caps(period),
                 by=request.user,
                 origin=origin_of(request),
             )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from billing.slips import rest_id
 from chaos.ground import DEAD_AFTER_S, Ground, record
 from chaos.load import Asked, Load
 from config.tests import books, storm
@@ -52,9 +53,7 @@ def promptly(ground: Ground, load: Load, since: int) -> list[str]:
     """Every answer that was seen whole is on the books already, at its price: it was committed before its last byte."""
     whole = [asked for asked in load.asked[since:] if asked.is_whole and asked.request_id]
     ids = [books.uuid_of(asked.request_id) for asked in whole]
-    found = Books().add(
-        ground.site.query(f"{_ROWS} where request_id = any(%s)", ids + [rest_id(id_) for id_ in ids])
-    )
+    found = Books().add(ground.site.query(f"{_ROWS} where request_id = any(%s)", ids + [rest_id(id_) for id_ in ids]))
     return [*found.wrong, *(wrong for asked in whole for wrong in _of_whole(found, asked)), *load.broken]
 
 

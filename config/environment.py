@@ -164,6 +164,6 @@ def object_storage(*, bucket: str, endpoint: str, access_key: str, secret_key: s
         "default_acl": None,
         "file_overwrite": False,
         "client_config": client,
-        "object_parameters": {"CacheControl": "public, max-age=31536000, immutable"},
+        "object_parameters": {"CacheControl": "public, max-age=31536000, s-maxage=86400, immutable"},
     }
     return {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}

@@ -286,6 +286,8 @@ JWT_EXPIRES_IN = env_seconds("JWT_EXPIRES_IN", "15m")
 JWT_REFRESH_EXPIRES_IN = env_seconds("JWT_REFRESH_EXPIRES_IN", "30d")
 if JWT_REFRESH_EXPIRES_IN <= JWT_EXPIRES_IN:
     raise SettingError("JWT_REFRESH_EXPIRES_IN", "must be longer than JWT_EXPIRES_IN")
+# For how long the refresh token before the newest may come again, as when its answer was lost; 0: never.
+JWT_REFRESH_GRACE_SECONDS = env_int("JWT_REFRESH_GRACE_SECONDS", 30)
 # Keys for whoever can reach this site, as on an intranet; they belong to the organization with this slug.
 SELF_SERVICE_KEYS = env_bool("SELF_SERVICE_KEYS")
 SELF_SERVICE_ORGANIZATION = env("SELF_SERVICE_ORGANIZATION", "self-service")

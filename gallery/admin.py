@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from gallery import keeping, links
+from gallery import keeping, links, showing
 from gallery.models import GallerySettings, Image, Report
 
 
@@ -46,6 +46,16 @@ class ImageAdmin(admin.ModelAdmin):
         """By the action alone, which takes the files along."""
         return False
 
+    def save_model(self, request: HttpRequest, obj: Image, form: Any, change: bool) -> None:
+        """By the verbs, which end the addresses of what fewer may see."""
+        if "visibility" in form.changed_data:
+            image = Image.objects.select_related("organization").get(pk=obj.pk)
+            showing.set_visibility([image], obj.visibility, by=request.user)  # type: ignore[arg-type]
+        if "is_hidden" in form.changed_data:
+            showing.set_hidden(Image.objects.filter(pk=obj.pk), obj.is_hidden)
+        if "is_nsfw" in form.changed_data:
+            obj.save(update_fields=["is_nsfw"])
+
     @admin.display(description="")
     def thumb(self, image: Image) -> SafeString:
         return format_html('<img src="{}" width="72" alt="">', links.thumbnail_of(image))
@@ -61,7 +71,7 @@ class ImageAdmin(admin.ModelAdmin):
         Report.objects.filter(image_id__in=ids, resolved_at=None).update(
             resolved_at=timezone.now(), resolved_by=request.user
         )
-        messages.success(request, f"Hid {Image.objects.filter(pk__in=ids).update(is_hidden=True)} images.")
+        messages.success(request, f"Hid {showing.set_hidden(Image.objects.filter(pk__in=ids), True)} images.")
 
     @admin.action(description="Show again, and settle the reports", permissions=["change"])
     def show(self, request: HttpRequest, queryset: QuerySet[Image]) -> None:
@@ -69,7 +79,7 @@ class ImageAdmin(admin.ModelAdmin):
         Report.objects.filter(image_id__in=ids, resolved_at=None).update(
             resolved_at=timezone.now(), resolved_by=request.user
         )
-        messages.success(request, f"{Image.objects.filter(pk__in=ids).update(is_hidden=False)} images are shown.")
+        messages.success(request, f"{showing.set_hidden(Image.objects.filter(pk__in=ids), False)} images are shown.")
 
     @admin.action(description="Mark as not safe for work", permissions=["change"])
     def mark_nsfw(self, request: HttpRequest, queryset: QuerySet[Image]) -> None:

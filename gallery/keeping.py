@@ -130,9 +130,7 @@ def store_due() -> int:
 
 
 def _store(image: Image, data: bytes) -> None:
-    """Original as made, thumbnail if it can be decoded. Their names are secrets: a bucket with a public address gives
-    its files to whoever knows the name, and all else of it is in the addresses of pages."""
-    folder = f"{image.organization.public_id}/{image.created_at:%Y/%m/%d}/{image.public_id}-{secrets.token_urlsafe(16)}"
+    """Original as made, thumbnail if it can be decoded."""
     picture = decode(data)
     if picture is not None:
         image.width, image.height = picture.size
@@ -141,14 +139,20 @@ def _store(image: Image, data: bytes) -> None:
         thumbnail.thumbnail(THUMBNAIL)
         out = io.BytesIO()
         thumbnail.save(out, "WEBP", quality=80)
-        image.thumbnail = default_storage.save(f"{folder}-thumb.webp", ContentFile(out.getvalue()))
+        image.thumbnail = default_storage.save(new_name(image, "webp"), ContentFile(out.getvalue()))
     else:
         image.media_type = "application/octet-stream"
     extension = image.media_type.rpartition("/")[2] if picture is not None else "bin"
-    image.name = default_storage.save(f"{folder}.{extension}", ContentFile(data))
+    image.name = default_storage.save(new_name(image, extension), ContentFile(data))
     if image.visibility == Visibility.PUBLIC and not image.is_nsfw:
         image.is_nsfw = is_flagged(image.prompt)
     image.save(update_fields=["width", "height", "media_type", "name", "thumbnail", "is_nsfw"])
+
+
+def new_name(image: Image, extension: str) -> str:
+    """A name for a file of `image` that nobody can guess, whatever they know of it."""
+    folder = f"{image.organization.public_id}/{image.created_at:%Y/%m/%d}/{image.public_id}"
+    return f"{folder}-{secrets.token_hex(12)}.{extension}"
 
 
 def is_flagged(prompt: str) -> bool:
@@ -195,7 +199,8 @@ def read(image: Image, *, thumbnail: bool = False) -> bytes | None:
 def remove(images: list[Image], *, by: User | None, origin: audit.Origin | None = None) -> int:
     """Delete images with every file of theirs; files whose storage is away are deleted later."""
     with transaction.atomic():
-        names = [name for image in images for name in (image.name, image.thumbnail) if name]
+        rows = Image.objects.select_for_update().filter(pk__in=[image.pk for image in images])
+        names = [name for row in rows.values_list("name", "thumbnail") for name in row if name]
         Orphan.objects.bulk_create([Orphan(name=name) for name in names])
         for organization in {image.organization for image in images}:
             count = sum(image.organization_id == organization.pk for image in images)
@@ -230,27 +235,6 @@ def expire() -> int:
         while old := list(Image.objects.filter(organization=kept.organization, created_at__lt=before)[:BATCH]):
             gone += remove(old, by=None)
     return gone
-
-
-def set_visibility(
-    images: list[Image], visibility: str, *, by: User | None, origin: audit.Origin | None = None
-) -> None:
-    """Who sees these images from now on. What becomes public is moderated first, where that is configured."""
-    if visibility == Visibility.PUBLIC:
-        flagged = [image.pk for image in images if not image.is_nsfw and is_flagged(image.prompt)]
-        Image.objects.filter(pk__in=flagged).update(is_nsfw=True)
-    with transaction.atomic():
-        Image.objects.filter(pk__in=[image.pk for image in images]).update(visibility=Visibility(visibility))
-        for organization in {image.organization for image in images}:
-            audit.record(
-                action="image.set_visibility",
-                target=organization,
-                organization=organization,
-                by=by,
-                origin=origin,
-                visibility=visibility,
-                count=sum(image.organization_id == organization.pk for image in images),
-            )
 
 
 def set_settings(

@@ -27,7 +27,8 @@ class ImageQuerySet(models.QuerySet["Image"]):
 class Image(models.Model):
     """One image. Its bytes lie in the storage under `name`, or still in `SpooledImage`.
 
-    `is_hidden` is staff's word against showing it; its organization still has it.
+    `is_hidden` is staff's word against showing it; its organization still has it. `version` is part of its addresses
+    and rises when fewer may see it; while it `is_moving`, its files in a public bucket await names that nobody knows.
     """
 
     public_id = models.UUIDField(unique=True, editable=False)
@@ -51,6 +52,8 @@ class Image(models.Model):
     is_hidden = models.BooleanField(default=False)
     name = models.CharField(max_length=200, blank=True, editable=False)
     thumbnail = models.CharField(max_length=200, blank=True, editable=False)
+    version = models.PositiveIntegerField(default=0, db_default=0, editable=False)
+    is_moving = models.BooleanField(default=False, db_default=False, editable=False)
     created_at = models.DateTimeField(default=timezone.now)
 
     objects = ImageQuerySet.as_manager()
@@ -63,6 +66,7 @@ class Image(models.Model):
             models.Index(
                 fields=["model", "-id"], condition=models.Q(visibility="public", is_hidden=False), name="image_by_model"
             ),
+            models.Index(fields=["-id"], condition=models.Q(is_moving=True), name="image_moving"),
             GinIndex(SearchVector("prompt", config="simple"), name="image_prompt"),
         ]
 

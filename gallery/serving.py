@@ -11,28 +11,30 @@ from gallery import keeping, links
 from gallery.models import Image, Visibility
 
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+# A browser keeps it for a year; what others share asks again after a day, so that it learns what has ended.
+PUBLIC_CACHING = "public, max-age=31536000, s-maxage=86400, immutable"
 _SHOWN = frozenset(links.EXTENSIONS)
 
 
 @require_safe
-def file(request: HttpRequest, public_id: UUID, extension: str) -> HttpResponse:
+def file(request: HttpRequest, public_id: UUID, extension: str, version: int = 0) -> HttpResponse:
     """The original, as it was made."""
-    image = _allowed(request, public_id)
+    image = _allowed(request, public_id, version)
     return _answer(request, image, image.media_type, image.sha256, keeping.read(image))
 
 
 @require_safe
-def thumbnail(request: HttpRequest, public_id: UUID) -> HttpResponse:
+def thumbnail(request: HttpRequest, public_id: UUID, version: int = 0) -> HttpResponse:
     """The WebP thumbnail."""
-    image = _allowed(request, public_id)
+    image = _allowed(request, public_id, version)
     if not image.thumbnail:
         raise Http404
     return _answer(request, image, "image/webp", f"{image.sha256}-t", keeping.read(image, thumbnail=True))
 
 
-def _allowed(request: HttpRequest, public_id: UUID) -> Image:
-    """The image if the request may see it; to others there is none."""
-    image = get_object_or_404(Image, public_id=public_id)
+def _allowed(request: HttpRequest, public_id: UUID, version: int) -> Image:
+    """The image if the request may see it; to others there is none, and at an address that has ended to nobody."""
+    image = get_object_or_404(Image, public_id=public_id, version=version)
     if image.visibility != Visibility.PRIVATE and not image.is_hidden:
         return image
     if links.is_signed(public_id, request.GET.get("s", "")):
@@ -53,7 +55,7 @@ def _answer(request: HttpRequest, image: Image, media_type: str, tag: str, data:
         response = _part(request, data, media_type)
     is_public = image.visibility != Visibility.PRIVATE and not image.is_hidden
     response["ETag"] = etag
-    response["Cache-Control"] = "public, max-age=31536000, immutable" if is_public else "private, max-age=600"
+    response["Cache-Control"] = PUBLIC_CACHING if is_public else "private, max-age=600"
     response["Accept-Ranges"] = "bytes"
     response["X-Content-Type-Options"] = "nosniff"
     response["Content-Security-Policy"] = "default-src 'none'; sandbox"

@@ -3,15 +3,16 @@
 import structlog
 from celery import shared_task
 
-from gallery import keeping
+from gallery import keeping, showing
 
 log = structlog.get_logger(__name__)
 
 
 @shared_task
 def store() -> None:
-    """Move what is spooled into the storage."""
+    """Move what is spooled into the storage, and within it what is open no more."""
     keeping.store_due()
+    showing.move_due()
 
 
 @shared_task

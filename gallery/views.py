@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts.access import MemberRequest, can, organization_for, origin_of
 from accounts.models import Role
-from gallery import browsing, keeping, links
+from gallery import browsing, keeping, links, showing
 from gallery.browsing import Filter
 from gallery.models import Image, Report, Visibility
 
@@ -153,7 +153,7 @@ def _apply(request: MemberRequest, slug: str) -> HttpResponse:
     elif action == "zip":
         return _zip(images)
     elif action in Visibility.values:
-        keeping.set_visibility(images, action, by=request.user, origin=origin)
+        showing.set_visibility(images, action, by=request.user, origin=origin)
         messages.success(request, f"{len(images)} images are {action} now.")
     return redirect("gallery:own-images", slug)
 

@@ -58,7 +58,7 @@ ELSEWHERE = (
     EndedByStaff,
     api_errors.NotFound,
     api_errors.Conflict,
-    signing_in.TooManyAttempts,
+    api_errors.TooManyAttempts,
 )
 # Statuses that an instance, not its class, decides.
 _STATUS_OF = {"upstream_key_rejected": 400, "upstream_cut": 502}

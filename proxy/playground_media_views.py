@@ -106,4 +106,4 @@ def _image(organization: Organization, public_id: str) -> Image | None:
 
 def _path_of(image: Image) -> str:
     """Its bytes on this very host: a page's script may read them only there."""
-    return reverse("gallery:file", args=[image.public_id, links.EXTENSIONS.get(image.media_type, "bin")])
+    return links.path_of(image)

@@ -170,6 +170,7 @@ class Runtime:
                     frame_bytes=settings.REALTIME_MAX_FRAME_BYTES,
                 ),
             ),
+            transcripts=self.transcripts,
         )
 
     async def close(self) -> None:

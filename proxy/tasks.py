@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from proxy import books_watch, client_secrets, cost_reports, outlook, realtime_sessions, upstream_objects
+from proxy import books_watch, client_secrets, outlook, provider_reports, realtime_sessions, upstream_objects
 
 
 @shared_task
@@ -20,7 +20,7 @@ def prove_books() -> None:
 @shared_task
 def compare_costs() -> None:
     """Hold what providers say that days cost against our own records."""
-    cost_reports.compare()
+    provider_reports.compare()
 
 
 @shared_task

@@ -115,6 +115,9 @@ def test_who_is_not_signed_in_comes_back_to_the_code():
     answer = Client().get(device["verification_uri_complete"])
     assert answer.status_code == 302
     assert answer["location"].startswith("/accounts/login/?next=/device%3Fuser_code%3D")
+    unknown = Client().get("/device?user_code=X&provider=myspace")
+    assert unknown["location"] == "/accounts/login/?next=/device%3Fuser_code%3DX"
+    assert Client().get("/device")["location"] == "/accounts/login/?next=/device"
 
 
 def test_a_device_turned_away_gets_nothing():

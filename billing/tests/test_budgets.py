@@ -128,7 +128,7 @@ def test_a_new_day_begins_at_zero_and_keeps_what_is_held(run, teller, customer):
     run(teller.hold(running))
     assert run(teller.hold(customer.hold(1))).reason == "budget"
     move_period(1)
-    assert budgets.of_organization(customer.organization).get().used_cost_nanos == 0
+    assert [cap.used for cap in standings.caps_of(customer.organization)] == [0]
     assert run(teller.hold(customer.hold(91))).rule["held"] == 10
     assert isinstance(run(teller.hold(customer.hold(90))), Granted)
     run(teller.capture(customer.capture(running, 8)))  # counts in the day in which it ends

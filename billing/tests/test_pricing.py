@@ -241,5 +241,4 @@ def test_usage_counts_subsets_inside_their_totals():
         "units": {"images": 2},
     }
     assert usage.total_tokens == 66
-    assert usage.as_text() == Usage(input=36, output=30, reasoning=9)
     assert (usage + Usage(input=1, units={"steps": 3})).units == {"images": 2, "steps": 3}

@@ -39,11 +39,9 @@ def test_token_prices_may_be_given_in_nanos_per_million():
 
 def test_a_coming_price_waits_for_its_day():
     rates.set_price(model="m", rates={"input": "1"})
-    assert rates.next_change_at() is None
     day = timezone.now() + timedelta(days=1)
     rates.set_price(model="m", rates={"input": "2"}, effective_at=day)
     assert price_of() == 1
-    assert rates.next_change_at() == day
     assert rates.current_rates(day)["m"].base.input == 2_000_000_000
     assert rates.current_rates(day - timedelta(microseconds=1))["m"].base.input == 1_000_000_000
 
@@ -66,6 +64,14 @@ def test_wrong_prices_are_not_stored():
     with pytest.raises(InvalidRates):
         rates.set_price(model="m", rates={"input": 0.1})
     assert not Price.objects.exists()
+
+
+def test_a_price_is_parsed_once():
+    rates.set_price(model="m", rates={"input": "1"})
+    first = rates.current_rates()["m"]
+    assert rates.current_rates()["m"] is first
+    rates.set_price(model="m", rates={"input": "2"})
+    assert (first.base.input, rates.current_rates()["m"].base.input) == (1_000_000_000, 2_000_000_000)
 
 
 def test_a_row_that_cannot_be_read_takes_only_its_own_model_off_sale():

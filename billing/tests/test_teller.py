@@ -237,10 +237,11 @@ def test_text_that_postgresql_cannot_store_is_cleaned(run, teller, customer):
     for _ in range(300):
         deep = {"deeper": deep}
     usage = {"text\0": "\udfff", "huge": 10**40, "nan": float("nan"), "deep": deep, "\\u0000": 1}
-    assert run(teller.capture(customer.capture(hold, 1, usage=usage, error_code="x" * 9000))).recorded
+    ending = customer.capture(hold, 1, usage=usage, error_code="x" * 9000, org_label="l" * 300)
+    assert run(teller.capture(ending)).recorded
     record = UsageRecord.objects.get()
     assert record.end_user == "a\ufffdb?c"
-    assert len(record.run_id) == 256
+    assert (len(record.run_id), record.org_label) == (256, "l" * 256)
     assert record.usage["huge"] == str(10**40)
     assert record.usage["nan"] is None
 

@@ -123,12 +123,26 @@ def test_keys(pixie: Pixie, server: Server) -> None:
         "5",
         "--expires-in",
         "7",
+        "--endpoint",
+        "/v1/embeddings",
+        "--concurrent",
+        "2",
+        "--credits-per-month",
+        "12.5",
+        "--tokens-per-day",
+        "900",
     )
     assert done.out == "sk-tup-new\n"
     assert "only time" in done.err
     body = server.asked[-1].json
     assert body.pop("expires_at") > "2026"
-    assert body == {"name": "ci", "scopes": ["chat", "images"], "allowed_models": ["m"], "rpm": 5}
+    assert body.pop("budgets") == [
+        {"period": "month", "unit": "credits", "cap": "12.5"},
+        {"period": "day", "unit": "tokens", "cap": 900},
+    ]
+    assert body.pop("allowed_endpoints") == ["/v1/embeddings"]
+    limits = {"rpm": 5, "max_concurrent": 2}
+    assert body == {"name": "ci", "scopes": ["chat", "images"], "allowed_models": ["m"], **limits}
     refused = pixie("keys", "revoke", "ci")
     assert (refused.code, "--yes" in refused.err) == (1, True)
     assert server.calls(f"{path}/k1") == []

@@ -13,7 +13,17 @@ from django.utils import timezone
 from accounts import api_sessions, events, invitations, keys, organizations, webhooks
 from accounts.models import ApiKey, ApiSession, Delivery, Invitation, Membership, Organization, Role, User, Webhook
 from billing import ledger, purchases, reselling, saved_views, settlement, subscriptions, transcripts
-from billing.models import BillingProfile, Order, Pack, Plan, Resale, SavedView, Subscription, UsageRecord
+from billing.models import (
+    BillingProfile,
+    Order,
+    Pack,
+    Plan,
+    Resale,
+    SavedView,
+    Subscription,
+    TranscriptSettings,
+    UsageRecord,
+)
 from billing.transcripts import Taken
 from billing.usage import first_id_at
 from gallery.models import Image
@@ -129,7 +139,8 @@ def view_of(user: User, organization: Organization, query: str = "model=a", name
 
 
 def words_of(record: UsageRecord, request: str = '{"model":"m"}', answer: str = "Hi!", days: int = 30) -> None:
-    """The kept words of a request."""
+    """The kept words of a request, of an organization that has switched this on."""
+    TranscriptSettings.objects.get_or_create(organization_id=record.organization_id, defaults={"is_on": True})
     transcripts.keep([Taken(record.request_id, record.organization_id, days, request, answer)])
 
 

@@ -3,6 +3,8 @@
 The teller is the one in memory of `proxy/tests/kit.py`; everything else is the product's.
 """
 
+import asyncio
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +30,7 @@ from proxy.gateway.realtime.upstream import AiohttpSockets
 from proxy.gateway.relay import Relay
 from proxy.gateway.routing import Router
 from proxy.gateway.snapshots import Catalog, Deployment, Route
+from proxy.gateway.transcripts import Transcript, Transcripts, text_of
 from proxy.tests.kit import SECRET, TestKeyring, TestObjects, TestSecrets, TestTeller
 from sandbox.processes import free_port
 from sandbox.provider.app import Provider, server
@@ -66,11 +69,19 @@ class Surface:
     provider: Provider
     keyring: TestKeyring
     door: Door
+    words: list[Transcript]
 
     def capture(self) -> Capture:
         """The last request's; no hold is left."""
         assert self.teller.holds == {}
         return self.teller.captures[-1]
+
+    def said(self, count: int) -> list[tuple[Any, str]]:
+        """What was taken down, once there is so much of it: what was asked, and what was answered."""
+        until = time.monotonic() + 20
+        while len(self.words) < count and time.monotonic() < until:
+            time.sleep(0.02)
+        return [(json.loads(one.request), text_of(one.answer)) for one in self.words]
 
 
 @contextmanager
@@ -92,7 +103,7 @@ def running(*, discards: bool = False, upstream_url: str = "") -> Iterator[Surfa
             url = f"http://127.0.0.1:{port}/v1"
             with OpenAI(base_url=url, api_key=SECRET, timeout=60, max_retries=0) as sdk:
                 assert app.door is not None
-                yield Surface(sdk, url, teller, provider, app.keyring, app.door)
+                yield Surface(sdk, url, teller, provider, app.keyring, app.door, app.words)
 
 
 async def _discard(scope: Any, receive: Any, send: Any) -> None:
@@ -113,6 +124,7 @@ class _App:
         self._gateway: Gateway | None = None
         self.door: Door | None = None
         self.keyring = TestKeyring()
+        self.words: list[Transcript] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
@@ -124,19 +136,32 @@ class _App:
             await self.door(scope, receive, send)
             return
         await receive()
-        client, sockets = self._start()
+        transcripts = Transcripts(self)
+        client, sockets = self._start(transcripts)
+        keeping = asyncio.create_task(transcripts.run())
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        keeping.cancel()
         await sockets.close()
         await client.close()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def _start(self) -> tuple[HttpClient, AiohttpSockets]:
+    async def keep(self, transcripts: list[Transcript]) -> None:
+        self.words += transcripts
+
+    def _start(self, transcripts: Transcripts) -> tuple[HttpClient, AiohttpSockets]:
         client, objects, deadlines, keyring = HttpClient(), TestObjects(), Deadlines(), self.keyring
         sockets, secrets, limiter = AiohttpSockets(max_frame_bytes=2**20), TestSecrets(), Limiter(None)
         cashier = Cashier(self._teller, site_url="https://example.test")
         attempts = Attempts(client=client, router=Router(), deadlines=deadlines)
-        relay = Relay(attempts=attempts, cashier=cashier, keyring=keyring, deadlines=deadlines, objects=objects)
+        relay = Relay(
+            attempts=attempts,
+            cashier=cashier,
+            keyring=keyring,
+            deadlines=deadlines,
+            objects=objects,
+            transcripts=transcripts,
+        )
         self.door = Door(
             keyring=keyring,
             client_secrets=secrets,
@@ -148,6 +173,7 @@ class _App:
             router=Router(),
             sockets=sockets,
             options=DoorOptions(site_url="https://example.test", default_model="gpt-realtime-2.1"),
+            transcripts=transcripts,
         )
         self._gateway = Gateway(
             keyring=keyring,

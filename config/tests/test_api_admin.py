@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import redis
 from django.test import Client
 from django.utils import timezone
 
@@ -35,6 +36,9 @@ USERS = [
 @pytest.fixture(autouse=True)
 def _token(settings: Any) -> None:
     settings.ADMIN_TOKEN = TOKEN
+    client = redis.Redis.from_url(settings.REDIS_URL)
+    client.delete(*(f"rl:{{admin{address}}}:m" for address in ("127.0.0.1", "2001:db8::/64")))
+    client.close()
 
 
 def call(path: str, body: Any = None, **headers: str) -> Any:
@@ -50,6 +54,24 @@ def staff_key(**fields: Any) -> ApiClient:
     staff = pages_kit.person("staff", is_staff=True)
     issued = keys.issue(organization=made.organization, name="admin", by=staff, **{"scopes": ["admin"]} | fields)
     return ApiClient(made.organization, issued.key, issued.secret)
+
+
+def test_guessing_the_operators_token_is_stopped_for_its_address() -> None:
+    for number in range(10):
+        assert call("blocked").status_code != 429
+        assert_error(call("blocked", **{"x-admin-token": f"guess {number}"}), 401, "invalid_api_key")
+    for token in ("guess", TOKEN):
+        answer = call("blocked", **{"x-admin-token": token})
+        assert_error(answer, 429, "too_many_attempts")
+        assert answer["retry-after"] == "60"
+    assert call("blocked", authorization=f"Bearer {staff_key().secret}").status_code == 200
+    elsewhere = Client(REMOTE_ADDR="2001:db8::7")
+    for _ in range(11):
+        answer = Client(REMOTE_ADDR="2001:db8::8").get("/v1/admin/blocked", headers={"x-admin-token": "guess"})
+    assert_error(answer, 429, "too_many_attempts")
+    assert elsewhere.get("/v1/admin/blocked", headers={"x-admin-token": TOKEN}).status_code == 429
+    elsewhere = Client(REMOTE_ADDR="198.51.100.7")
+    assert elsewhere.get("/v1/admin/blocked", headers={"x-admin-token": TOKEN}).status_code != 429
 
 
 @pytest.mark.parametrize(("method", "path"), USERS)

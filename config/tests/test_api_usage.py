@@ -146,6 +146,9 @@ def test_logs_tell_what_the_filters_ask() -> None:
     assert [row["model"] for row in caller.get("/v1/usage/logs?status=5").json()["data"]] == ["b"]
     assert [row["model"] for row in caller.get("/v1/usage/logs?status=504").json()["data"]] == ["b"]
     assert [row["model"] for row in caller.get("/v1/usage/logs?outcome=errors").json()["data"]] == ["b"]
+    used(caller.key, NOON - timedelta(days=2), org_label="team", model="c")
+    labelled = caller.get("/v1/usage/logs?org_label=team").json()["data"]
+    assert [(row["model"], row["org_label"]) for row in labelled] == [("c", "team")]
     dear = caller.get("/v1/usage/logs?min_credits=1").json()["data"]
     assert [row["credits"] for row in dear] == ["3.0000", "1.0000"]
     assert dear[0] | {"id": ""} == {
@@ -154,7 +157,7 @@ def test_logs_tell_what_the_filters_ask() -> None:
         "key": str(caller.key.public_id), "key_name": "server", "end_user": "ann", "run_id": None, "stream": False,
         "input_tokens": 100, "cached_tokens": 40, "output_tokens": 10, "reasoning_tokens": 0, "total_tokens": 110,
         "credits": "3.0000", "usd": "0.030000000", "latency_ms": 900, "ttft_ms": 120, "estimated": False,
-        "service_tier": "default", "upstream": "sandbox/gpt-fast",
+        "service_tier": "default", "upstream": "sandbox/gpt-fast", "org_label": None,
     }  # fmt: skip
 
 

@@ -203,11 +203,19 @@ def test_a_report_reaches_staff_who_hide_the_image(cast, client):
     person = pages_kit.person("boss", is_staff=True, is_superuser=True)
     staff.force_login(person, backend="django.contrib.auth.backends.ModelBackend")
     changelist = reverse("admin:gallery_image_changelist")
-    assert staff.get(changelist).status_code == 200
+    page = staff.get(changelist)
+    assert page.status_code == 200
+    assert '<link rel="icon"' in page.content.decode()  # else the browser asks for /favicon.ico
     staff.post(changelist, {"action": "hide", "_selected_action": [image.pk]})
     assert Image.objects.get().is_hidden
     assert Report.objects.get().resolved_by == person
     assert client.get(reverse("gallery:detail", args=[image.public_id])).status_code == 404
+    form = reverse("admin:gallery_image_change", args=[image.pk])
+    staff.post(form, {"visibility": "public"})
+    assert not Image.objects.get().is_hidden
+    staff.post(form, {"visibility": "private", "is_nsfw": "on"})
+    image = Image.objects.get()
+    assert (image.visibility, image.is_nsfw, image.version) == ("private", True, 2)
 
 
 def test_the_api(cast, client):

@@ -30,7 +30,10 @@ def test_images_on_s3(settings):
         stored = client.list_objects_v2(Bucket="images")["Contents"]
         assert {item["Key"] for item in stored} == {image.name, image.thumbnail}
         head = client.head_object(Bucket="images", Key=image.name)
-        assert (head["ContentType"], head["CacheControl"]) == ("image/png", "public, max-age=31536000, immutable")
+        assert (head["ContentType"], head["CacheControl"]) == (
+            "image/png",
+            "public, max-age=31536000, s-maxage=86400, immutable",
+        )
         Orphan.objects.create(name=image.name)
         assert keeping.sweep() == 1
         assert "Contents" in client.list_objects_v2(Bucket="images")

@@ -145,6 +145,60 @@ def test_voice_is_heard_answered_and_written_down(surface: Surface, talk: Talk) 
     assert not spoken.estimated
 
 
+def test_what_is_said_is_taken_down_without_the_sound(surface: Surface) -> None:
+    surface.keyring.key = replace(KEY, transcript_days=7)
+    with connect_to(surface) as socket:
+        talk = Talk(socket)
+        transcription = {"transcription": {"model": "gpt-4o-mini-transcribe"}}
+        talk.say("session.update", session={"type": "realtime", "audio": {"input": transcription}})
+        content = [{"type": "input_text", "text": "[[say=data: one]]"}, {"type": "input_audio", "audio": "AAAA" * 50}]
+        talk.say("conversation.item.create", item={"type": "message", "role": "user", "content": content})
+        talk.say("response.create")
+        talk.until("response.done")
+        loud = (b"\x00\x20\x00\xe0" * (SECOND // 4)) * 2
+        talk.say("input_audio_buffer.append", audio=base64.b64encode(loud).decode())
+        talk.say("input_audio_buffer.append", audio=base64.b64encode(bytes(SECOND * 6 // 10)).decode())
+        written = talk.until("conversation.item.input_audio_transcription.completed")
+        talk.until("response.done")
+        talk.write("and that was all")
+    settled(surface, 3)
+    (first, answer), heard, (second, spoken), (rest, nothing) = surface.said(4)
+    assert [event["type"] for event in first["events"]] == [
+        "session.update", "conversation.item.create", "response.create",
+    ]  # fmt: skip
+    kept = first["events"][1]["item"]["content"]
+    assert (kept[0], kept[1]["audio"]) == (content[0], "[200 characters left out]")
+    assert answer == "data: one"
+    assert heard == ({"item_id": written["item_id"]}, written["transcript"])
+    assert [event["type"] for event in second["events"]] == ["input_audio_buffer.committed"]
+    assert spoken
+    assert (rest["events"][0]["item"]["content"][0]["text"], nothing) == ("and that was all", "")
+    ids = {one.request_id for one in surface.words}
+    assert ids <= {one.request_id for one in surface.teller.captures}
+    assert {(one.organization_id, one.days) for one in surface.words} == {(KEY.organization_id, 7)}
+
+
+def test_what_a_broken_response_had_said_is_taken_down(surface: Surface) -> None:
+    surface.keyring.key = replace(KEY, transcript_days=7)
+    with connect_to(surface) as socket:
+        talk = Talk(socket)
+        talk.write("[[cut=5; words=50]]")
+        talk.say("response.create")
+        talk.closing()
+    ((asked, said),) = surface.said(1)
+    assert len(asked["events"]) == 2
+    assert said
+
+
+def test_without_consent_nothing_is_taken_down(surface: Surface, talk: Talk) -> None:
+    talk.write("[[say=secret]]")
+    talk.say("response.create")
+    talk.until("response.done")
+    talk.socket.close()
+    settled(surface, 1)
+    assert surface.words == []
+
+
 def test_without_usage_the_answer_is_counted(surface: Surface, talk: Talk) -> None:
     talk.say("session.update", session={"type": "realtime", "output_modalities": ["text"]})
     talk.write("[[no-usage; say=one two three]]")

@@ -43,7 +43,7 @@ def ids(records: list[UsageRecord]) -> list[str]:
 def test_every_filter_narrows_the_log_and_its_file(cast: Cast, client: Client) -> None:
     owner = cast.users["owner"]
     mine, other = key_of(cast.organization, "mine", by=owner), key_of(cast.organization, "other")
-    first = request_of(mine, NOON, endpoint="/v1/embeddings", cost_nanos=20_000_000)
+    first = request_of(mine, NOON, endpoint="/v1/embeddings", cost_nanos=20_000_000, org_label="team <blue>")
     second = request_of(other, NOON - timedelta(minutes=1), outcome="timeout", status_code=504, cost_nanos=0)
     third = request_of(other, NOON - timedelta(minutes=2), status_code=429, outcome="refused", cost_nanos=0)
     request_of(key_of(pages_kit.cast().organization), NOON)
@@ -60,6 +60,9 @@ def test_every_filter_narrows_the_log_and_its_file(cast: Cast, client: Client) -
     assert found(status="4") == ids([third])
     assert found(min_cost="2") == ids([first])
     assert found(min_cost="2.1") == []
+    assert found(org_label="team <blue>") == ids([first])
+    detail = client.get(address("request-detail", cast, first.request_id)).content.decode()
+    assert "<dt>Label</dt><dd>team &lt;blue&gt;</dd>" in detail
     assert found(outcome="errors") == ids([second, third])
     assert found(member=member_id(owner.pk)) == ids([first])
     assert found(member=member_id(owner.pk), key=str(other.public_id)) == []

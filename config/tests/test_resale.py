@@ -24,7 +24,7 @@ from billing.models import BillingProfile, Price, PriceList, ProviderReport, Rer
 from billing.money import NANOS_PER_CREDIT
 from billing.tests.proofs_kit import drift
 from config.tests import pages_kit
-from proxy import catalog, cost_reports, keyring, providers
+from proxy import catalog, keyring, provider_reports, providers
 from proxy.models import Deployment, Model, Provider
 
 pytestmark = pytest.mark.django_db
@@ -397,12 +397,12 @@ def test_a_day_s_report_is_read_exactly_and_held_against_our_records(reporting: 
     key = pages_kit.key_of(OrganizationFactory())
     pages_kit.request_of(key, YESTERDAY, provider="reporting", upstream_cost_nanos=1_750_000_000)
     pages_kit.request_of(key, YESTERDAY, provider="other", upstream_cost_nanos=10**12)
-    assert cost_reports.fetch(reporting, day) == 1_750_001_235  # half up
+    assert provider_reports.fetch(reporting, day) == 1_750_001_235  # half up
     assert CostPages.asked[0]["project_ids"] == ["proj_1"]
     assert CostPages.asked[0]["key"] == ["Bearer sk-admin-1"]
     start = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
     assert (CostPages.asked[0]["start_time"], CostPages.asked[0]["end_time"]) == ([str(start)], [str(start + 86_400)])
-    assert cost_reports.compare() == 3
+    assert provider_reports.compare() == 3
     report = ProviderReport.objects.get(day=day)
     assert (report.reported, report.recorded, report.is_within_tolerance) == (1_750_001_235, 1_750_000_000, True)
     older = ProviderReport.objects.get(day=day - timedelta(days=1))
@@ -411,9 +411,9 @@ def test_a_day_s_report_is_read_exactly_and_held_against_our_records(reporting: 
 
 def test_a_report_that_cannot_be_had_stops_nothing(reporting: Provider) -> None:
     providers.set_report_key(provider=reporting, key="wrong")
-    with pytest.raises(cost_reports.ReportFailed, match="HTTP 401"):
-        cost_reports.fetch(reporting, YESTERDAY.date())
-    assert cost_reports.compare() == 0
+    with pytest.raises(provider_reports.ReportFailed, match="HTTP 401"):
+        provider_reports.fetch(reporting, YESTERDAY.date())
+    assert provider_reports.compare() == 0
     assert secrets.decrypt(reporting.report_key_encrypted) == "wrong"
 
 

@@ -4,6 +4,7 @@ import base64
 import io
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import httpx
 import openai
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from config.tests.surface_kit import Surface, running
-from proxy.tests.kit import SECRET
+from proxy.tests.kit import KEY, SECRET
 from sandbox.provider.media import wave
 
 # Nano-dollars a token of gpt-image-2 there.
@@ -147,6 +148,22 @@ def test_a_streamed_transcription(surface: Surface) -> None:
     assert events[-1].type == "transcript.text.done"
     assert "".join(event.delta for event in events[:-1]) == events[-1].text
     assert surface.capture().audio_input_tokens == SECONDS * 10
+
+
+def test_of_an_upload_fields_and_names_are_taken_down(surface: Surface, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surface.keyring, "key", replace(KEY, transcript_days=7))
+    prompt = "Names: Ada"
+    heard = surface.sdk.audio.transcriptions.create(model="gpt-4o-mini-transcribe", file=SOUND, prompt=prompt)
+    surface.sdk.images.edit(model="gpt-image-2", image=[("a.png", PNG, "image/png")] * 2, prompt="both")
+    (sound, written), (images, _) = surface.said(2)
+    assert (sound["prompt"], sound["model"]) == (prompt, "gpt-4o-mini-transcribe")
+    (file,) = sound["file"]
+    assert (set(file), file["filename"], file["bytes"]) == (
+        {"filename", "content_type", "bytes"}, SOUND[0], len(SOUND[1]),
+    )  # fmt: skip
+    assert written == heard.text
+    assert [one["filename"] for one in images["image[]"]] == ["a.png", "a.png"]
+    assert images["prompt"] == "both"
 
 
 def test_a_transcription_by_the_minute(surface: Surface) -> None:

@@ -106,6 +106,17 @@ def test_somebody_new_gets_an_account_and_an_organization(
     assert user == {"name": "Ada Lovelace", "role": "owner", "is_personal": True}
 
 
+def test_a_program_names_whom_the_device_page_asks(site_with: Service, provider: Identity) -> None:
+    provider.becomes(sub=secrets.token_hex(8), email=address(), email_verified=True)
+    with browser(site_with) as visitor:
+        sent = visitor.get("/device?user_code=BCDF-GHJK&provider=sso").headers["location"]
+        assert sent.startswith("/accounts/oidc/sso/login/?process=login&next=%2Fdevice%3Fuser_code%3DBCDF-GHJK")
+        page = come_back(visitor, begin(visitor, sent))
+        assert (page.url.path, page.url.params["user_code"]) == ("/device", "BCDF-GHJK")
+    github = httpx.get(f"{site_with.url}/device?provider=github").headers["location"]
+    assert github == "/accounts/github/login/?process=login&next=%2Fdevice"
+
+
 def test_the_same_person_comes_back_to_the_same_account(
     site_with: Service, provider: Identity, installation: Installation
 ) -> None:

@@ -167,9 +167,13 @@ def test_the_gateways_bytes_become_words(cast: Cast) -> None:
         record.request_id, cast.organization.pk, 3, b'{"model":"m"}', b'{"choices":[{"message":{"content":"Hi"}}]}'
     )
     transcripts.keep([_words_of(taken)])
+    assert transcripts.read(record, by=cast.users["owner"]) is None
+    switch_on(cast.client("admin"), cast, retention_days="2")
+    transcripts.keep([_words_of(taken)])
     words = transcripts.read(record, by=cast.users["owner"])
     assert words is not None
     assert (words.request, words.answer) == ('{"model":"m"}', "Hi")
+    assert Transcript.objects.get().expires_at < timezone.now() + timedelta(days=2)
 
 
 def test_settings_stay_within_a_year(cast: Cast) -> None:

@@ -38,7 +38,7 @@ def test_a_public_image_is_the_same_bytes_for_everybody_for_a_year(client, organ
     image = kit.kept(organization, visibility="public", is_stored=is_stored)
     answer = client.get(path_of(links.of(image)))
     assert (answer.status_code, answer.content, answer["content-type"]) == (200, kit.picture(), "image/png")
-    assert answer["cache-control"] == "public, max-age=31536000, immutable"
+    assert answer["cache-control"] == "public, max-age=31536000, s-maxage=86400, immutable"
     assert (answer["x-content-type-options"], answer["content-security-policy"]) == (
         "nosniff",
         "default-src 'none'; sandbox",

@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from accounts import key_format, keys, organizations
 from accounts.models import ApiKey, Organization
 from billing import key_usage, ledger
-from proxy.api.answers import moment, money
+from proxy.api.answers import key_as_dict, moment, money
 from proxy.api.credits import amount_of
 from proxy.api.errors import NotFound
 from proxy.api.operators import for_operators, organization_of, who
@@ -165,23 +165,4 @@ def _by_secret(which: str) -> ApiKey | None:
 
 
 def _told(key: ApiKey) -> dict[str, Any]:
-    return {
-        "object": "api_key",
-        "id": str(key.public_id),
-        "name": key.name,
-        "masked": key.masked,
-        "prefix": key.prefix,
-        "organization": key.organization.slug,
-        "scopes": key.scopes,
-        "allowed_models": key.allowed_models,
-        "allowed_endpoints": key.allowed_endpoints,
-        "allowed_ips": key.allowed_ips,
-        "rpm": key.rpm,
-        "tpm": key.tpm,
-        "max_concurrent": key.max_concurrent,
-        "created_at": moment(key.created_at),
-        "expires_at": moment(key.expires_at),
-        "revoked_at": moment(key.revoked_at),
-        "last_used_at": moment(key.last_used_at),
-        "is_live": key.is_live,
-    }
+    return key_as_dict(key) | {"masked": key.masked, "prefix": key.prefix, "organization": key.organization.slug}

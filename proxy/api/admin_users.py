@@ -13,6 +13,7 @@ from billing.end_user_usage import EndUserUsage
 from billing.models import Budget, EndUserBlock
 from billing.money import InvalidAmount, nanos_from_usd
 from billing.usage_counts import MAX_COUNT
+from proxy.api import numbers
 from proxy.api.end_users import block_entry, thresholds_of, usage_of
 from proxy.api.errors import NotFound
 from proxy.api.operators import for_operators, organization_of, who
@@ -41,8 +42,8 @@ def users(request: Request) -> Response:
     """Everybody known: who used something this month, is blocked or has a budget; the dearest first."""
     query = request.query_params
     organization = organization_of(request, query.get("organization"))
-    limit = _number(query.get("limit", ""), "limit", MAX_LIMIT) or DEFAULT_LIMIT
-    offset = _number(query.get("after", ""), "after", MAX_OFFSET)
+    limit = numbers.up_to(request, "limit", MAX_LIMIT) or DEFAULT_LIMIT
+    offset = numbers.up_to(request, "after", MAX_OFFSET)
     search = query.get("q", "").replace("\0", "")[: blocks.MAX_END_USER]
     found = end_user_usage.page(organization, search=search, limit=limit + 1, offset=offset)
     has_more = len(found) > limit
@@ -125,8 +126,8 @@ def blocked(request: Request) -> Response:
     """Every block that counts now, the newest first."""
     query = request.query_params
     organization = organization_of(request, query.get("organization"))
-    limit = _number(query.get("limit", ""), "limit", MAX_LIMIT) or DEFAULT_LIMIT
-    offset = _number(query.get("after", ""), "after", MAX_OFFSET)
+    limit = numbers.up_to(request, "limit", MAX_LIMIT) or DEFAULT_LIMIT
+    offset = numbers.up_to(request, "after", MAX_OFFSET)
     found = list(blocks.active(organization).order_by("-created_at", "-pk")[offset : offset + limit + 1])
     has_more = len(found) > limit
     return Response(
@@ -163,11 +164,3 @@ def _told(organization: Organization, found: list[EndUserUsage]) -> list[dict[st
         }
         for each in found
     ]
-
-
-def _number(text: str, name: str, most: int) -> int:
-    if not text:
-        return 0
-    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) > most:
-        raise InvalidRequest(f"'{name}' must be a number up to {most}.", param=name)
-    return int(text)

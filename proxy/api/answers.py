@@ -1,8 +1,9 @@
-"""Amounts, times and budgets as the management API tells them."""
+"""Amounts, times, budgets and keys as the management API tells them."""
 
 from datetime import UTC, datetime
 from typing import Any
 
+from accounts.models import ApiKey
 from billing.money import format_credits, format_usd
 from billing.standings import Cap
 
@@ -29,6 +30,27 @@ def cap_as_dict(cap: Cap) -> dict[str, Any]:
     else:
         told |= figures
     return told | {"resets_at": moment(cap.resets_at)}
+
+
+def key_as_dict(key: ApiKey) -> dict[str, Any]:
+    """A key as lists of keys tell it: never the secret."""
+    return {
+        "object": "api_key",
+        "id": str(key.public_id),
+        "name": key.name,
+        "is_live": key.is_live,
+        "scopes": key.scopes,
+        "allowed_models": key.allowed_models,
+        "allowed_endpoints": key.allowed_endpoints,
+        "allowed_ips": key.allowed_ips,
+        "rpm": key.rpm,
+        "tpm": key.tpm,
+        "max_concurrent": key.max_concurrent,
+        "created_at": moment(key.created_at),
+        "expires_at": moment(key.expires_at),
+        "revoked_at": moment(key.revoked_at),
+        "last_used_at": moment(key.last_used_at),
+    }
 
 
 def moment(at: datetime | None) -> str | None:

@@ -16,6 +16,7 @@ from billing import ledger, moves, purchases, statements, stripe_api
 from billing.ledger import IdempotencyMismatch
 from billing.models import Pack, Transfer
 from billing.money import InvalidAmount, format_credits, nanos_from_credits
+from proxy.api import numbers
 from proxy.api.answers import moment
 from proxy.api.authentication import AnyKey, Caller, may
 from proxy.api.errors import Conflict, NotFound
@@ -70,12 +71,10 @@ def transactions(request: Request) -> HttpResponse:
     _sold(request)
     caller: Caller = request.user
     query = request.query_params
-    limit = _number(query.get("limit", ""), "limit") or DEFAULT_LIMIT
-    if limit > MAX_LIMIT:
-        raise InvalidRequest(f"'limit' must be at most {MAX_LIMIT}.", param="limit")
+    limit = numbers.page_size(request, DEFAULT_LIMIT, MAX_LIMIT)
     account = ledger.account_of(caller.organization)
     rows = Transfer.objects.filter(models.Q(debit=account) | models.Q(credit=account)).order_by("-pk")
-    after = _number(query.get("after", ""), "after")
+    after = numbers.above_zero(request, "after")
     if after is not None:
         rows = rows.filter(pk__lt=after)
     kind = query.get("type", "")
@@ -143,14 +142,6 @@ def amount_of(value: object, name: str = "credits") -> int:
 def _sold(request: Request) -> None:
     if settings.IS_SELF_HOSTED:
         raise UnknownUrl(request.method or "", request.path)
-
-
-def _number(text: str, name: str) -> int | None:
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit() or len(text) > 18 or not int(text):
-        raise InvalidRequest(f"'{name}' must be a number above 0.", param=name)
-    return int(text)
 
 
 def _pack(pack: Pack) -> dict[str, Any]:

@@ -36,6 +36,18 @@ class NotFound(GatewayError):
     code = "not_found"
 
 
+class TooManyAttempts(GatewayError):
+    """allauth's limits of an address or an account bind."""
+
+    status = 429
+    type = "requests"
+    code = "too_many_attempts"
+    headers = (("retry-after", "60"),)
+
+    def __init__(self, message: str = "Too many attempts. Wait some minutes, or reset your password.") -> None:
+        super().__init__(message)
+
+
 class Conflict(GatewayError):
     """The object is not in the state that this needs."""
 

@@ -8,6 +8,7 @@ from rest_framework.response import Response
 
 from accounts import events, tenancy
 from accounts.models import Event, Organization
+from proxy.api import numbers
 from proxy.api.authentication import Caller, Member, may
 from proxy.gateway.errors import InvalidRequest
 
@@ -23,7 +24,7 @@ def feed(request: Request) -> Response:
     """
     caller: Caller | Member = request.user
     query = request.query_params
-    limit = _limit(query.get("limit", ""))
+    limit = numbers.between(request, "limit", MAX_LIMIT, DEFAULT_LIMIT, f"'limit' must be between 1 and {MAX_LIMIT}.")
     try:
         after = events.Cursor.read(query["after"]) if query.get("after") else events.Cursor()
     except events.InvalidCursor:
@@ -44,11 +45,3 @@ def feed(request: Request) -> Response:
 def _told(event: Event, organization: Organization) -> dict[str, Any]:
     """An event as webhooks send it, with its place in the feed."""
     return {"object": "event", **events.as_dict(event, organization), "cursor": str(events.Cursor.of(event))}
-
-
-def _limit(text: str) -> int:
-    if not text:
-        return DEFAULT_LIMIT
-    if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= MAX_LIMIT):
-        raise InvalidRequest(f"'limit' must be between 1 and {MAX_LIMIT}.", param="limit")
-    return int(text)

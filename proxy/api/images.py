@@ -9,9 +9,10 @@ from rest_framework.response import Response
 
 from accounts.models import Organization
 from billing.money import format_credits
-from gallery import browsing, keeping, links
+from gallery import browsing, keeping, links, showing
 from gallery.browsing import Filter
 from gallery.models import Image, Visibility
+from proxy.api import numbers
 from proxy.api.answers import moment
 from proxy.api.authentication import Caller, KeyAuthentication, MayManage, wire_request
 from proxy.gateway import keys
@@ -48,7 +49,7 @@ def images(request: Request) -> Response:
         model=query.get("model", "")[:200], size=query.get("size", "")[:20], search=query.get("q", "")[:200],
         visibility=query.get("visibility", ""),
     )  # fmt: skip
-    after, limit = _number(query.get("after", ""), "after"), _number(query.get("limit", ""), "limit")
+    after, limit = numbers.whole(request, "after"), numbers.whole(request, "limit")
     size = browsing.PAGE_SIZE if limit is None else limit
     caller: Caller | None = request.user
     if query.get("mine") in {"1", "true"}:
@@ -86,7 +87,7 @@ def image(request: Request, public_id: UUID) -> Response:
     visibility = request.data.get("visibility")
     if visibility not in Visibility.values:
         raise InvalidRequest(f"'visibility' must be one of {', '.join(Visibility.values)}.", param="visibility")
-    keeping.set_visibility([found], visibility, by=caller.actor)
+    showing.set_visibility([found], visibility, by=caller.actor)
     found.refresh_from_db()
     return Response(_as_dict(found, is_own=True))
 
@@ -95,14 +96,6 @@ def _organization(caller: Caller | None) -> Organization:
     if caller is None:
         raise ScopeMissing(SCOPE)
     return caller.organization
-
-
-def _number(text: str, name: str) -> int | None:
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise InvalidRequest(f"'{name}' must be a number.", param=name)
-    return int(text)
 
 
 def _as_dict(image: Image, *, is_own: bool) -> dict[str, Any]:

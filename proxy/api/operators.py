@@ -15,12 +15,14 @@ from accounts import audit, second_factor
 from accounts.access import origin_of
 from accounts.models import ApiKey, Organization, User
 from accounts.scopes import ADMIN
+from proxy.api import throttling
 from proxy.api.authentication import KeyAuthentication, wire_request
-from proxy.api.errors import NotFound
+from proxy.api.errors import NotFound, TooManyAttempts
 from proxy.gateway import keys
 from proxy.gateway.errors import Forbidden, InvalidRequest, Unauthenticated
 
 TOKEN = "X-Admin-Token"  # noqa: S105 - the name of a header
+FAILURES_A_MINUTE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,12 @@ class Operator:
 
 
 class OperatorAuthentication(BaseAuthentication):
-    """`request.user` becomes an `Operator`. Raises `Unauthenticated` or `Forbidden`."""
+    """`request.user` becomes an `Operator`. Raises `Unauthenticated`, `TooManyAttempts` or `Forbidden`."""
 
     def authenticate(self, request: Request) -> tuple[Operator, None]:
         given = request.headers.get(TOKEN)
         if given is not None:
-            return _by_token(given), None
+            return _by_token(request, given), None
         if not keys.credential(wire_request(request)):
             raise Unauthenticated(f"Send the operator's token in {TOKEN}, or the key of a member of staff.")
         caller, _ = KeyAuthentication().authenticate(request)
@@ -60,7 +62,7 @@ class IsOperator(BasePermission):
 
 
 def for_operators(view: Any) -> Any:
-    """A view that only operators reach; it is not rate-limited."""
+    """A view that only operators reach; they are not rate-limited."""
     return authentication_classes([OperatorAuthentication])(
         permission_classes([IsOperator])(throttle_classes([])(view))
     )
@@ -99,9 +101,13 @@ def _is_uuid(text: str) -> bool:
     return len(text) == 36 and text.count("-") == 4 and all(each in "0123456789abcdefABCDEF-" for each in text)
 
 
-def _by_token(given: str) -> Operator:
-    wanted = settings.ADMIN_TOKEN
+def _by_token(request: Request, given: str) -> Operator:
+    """Wrong tokens of an address are counted; after too many of them the right one is refused there, too."""
+    wanted, address = settings.ADMIN_TOKEN, throttling.address_of(request)
+    if not throttling.may_try("admin", address, FAILURES_A_MINUTE):
+        raise TooManyAttempts(f"Too many wrong tokens in {TOKEN} from this address. Wait a minute.")
     if not wanted or not hmac.compare_digest(given.encode(), wanted.encode()):
+        throttling.failed("admin", address, FAILURES_A_MINUTE)
         raise Unauthenticated(f"The token in {TOKEN} is not the operator's.")
     return Operator(None, TOKEN)
 

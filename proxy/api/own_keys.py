@@ -1,8 +1,9 @@
-"""`/v1/auth/api-keys`: the organization's API keys, for its members."""
+"""`/v1/auth/api-keys`: the organization's API keys and their budgets, for its members."""
 
 from datetime import datetime
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.decorators import api_view, authentication_classes, permission_classes
@@ -12,13 +13,16 @@ from rest_framework.response import Response
 from accounts import keys
 from accounts.access import origin_of
 from accounts.models import ApiKey
-from proxy.api.answers import moment
+from billing import standings
+from proxy.api import key_budgets, numbers
+from proxy.api.answers import key_as_dict
 from proxy.api.authentication import Member, MemberAuthentication, may
 from proxy.api.errors import NotFound
 from proxy.gateway.errors import InvalidRequest
 
 DEFAULT_LIMIT, MAX_LIMIT = 50, 200
 MAX_ITEMS, MAX_ITEM = 100, 200
+MAX_BUDGETS = 20
 
 
 class Words(serializers.ListField):
@@ -42,6 +46,13 @@ class KeyFields(serializers.Serializer[Any]):
     tpm = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=2_000_000_000)
     max_concurrent = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=100_000)
     expires_at = serializers.DateTimeField(required=False, allow_null=True)
+    budgets = key_budgets.BudgetFields(many=True, required=False, max_length=MAX_BUDGETS)
+
+
+class KeyChanges(serializers.Serializer[Any]):
+    """What of a key may be changed: `budgets` takes the place of all that it has."""
+
+    budgets = key_budgets.BudgetFields(many=True, max_length=MAX_BUDGETS)
 
 
 @api_view(["GET", "POST"])
@@ -52,59 +63,36 @@ def api_keys(request: Request) -> Response:
     return _create(request) if request.method == "POST" else _list(request)
 
 
-@api_view(["GET", "DELETE"])
+@api_view(["GET", "PATCH", "DELETE"])
 @authentication_classes([MemberAuthentication])
 @permission_classes([may("keys.view", "keys.manage")])
 def api_key(request: Request, public_id: Any) -> Response:
-    """One key, or its end: whoever uses it is refused within a second. A second time changes nothing."""
+    """One key, other budgets for it, or its end: whoever uses it is refused within a second; twice changes nothing."""
     member: Member = request.user
     key = member.organization.keys.filter(public_id=public_id).first()
     if key is None:
         raise NotFound("There is no such API key.")
-    if request.method == "GET":
-        return Response(as_dict(key))
+    if request.method == "PATCH":
+        _change(request, key)
+    if request.method != "DELETE":
+        return Response(_told([key], member)[0])
     keys.revoke(key=key, by=member.actor, origin=origin_of(request._request))
     return Response({"id": str(key.public_id), "object": "api_key", "deleted": True})
 
 
-def as_dict(key: ApiKey) -> dict[str, Any]:
-    """A key as its organization may see it: never the secret."""
-    return {
-        "object": "api_key",
-        "id": str(key.public_id),
-        "name": key.name,
-        "key": key.masked,
-        "is_live": key.is_live,
-        "scopes": key.scopes,
-        "allowed_models": key.allowed_models,
-        "allowed_endpoints": key.allowed_endpoints,
-        "allowed_ips": key.allowed_ips,
-        "rpm": key.rpm,
-        "tpm": key.tpm,
-        "max_concurrent": key.max_concurrent,
-        "created_at": moment(key.created_at),
-        "expires_at": moment(key.expires_at),
-        "revoked_at": moment(key.revoked_at),
-        "last_used_at": moment(key.last_used_at),
-    }
-
-
 def _list(request: Request) -> Response:
     member: Member = request.user
-    query = request.query_params
-    limit = _number(query.get("limit", ""), "limit") or DEFAULT_LIMIT
-    if limit > MAX_LIMIT:
-        raise InvalidRequest(f"'limit' must be at most {MAX_LIMIT}.", param="limit")
+    limit = numbers.page_size(request, DEFAULT_LIMIT, MAX_LIMIT)
     rows = member.organization.keys.order_by("-pk")
-    after = query.get("after", "")
-    if after:
-        rows = rows.filter(pk__lt=_number(after, "after"))
+    after = numbers.above_zero(request, "after")
+    if after is not None:
+        rows = rows.filter(pk__lt=after)
     found = list(rows[: limit + 1])
     has_more = len(found) > limit
     return Response(
         {
             "object": "list",
-            "data": [as_dict(key) for key in found[:limit]],
+            "data": _told(found[:limit], member),
             "has_more": has_more,
             "next": str(found[limit - 1].pk) if has_more else None,
         }
@@ -117,23 +105,43 @@ def _create(request: Request) -> Response:
     given.is_valid(raise_exception=True)
     fields = given.validated_data
     _check_expiry(fields.get("expires_at"))
+    caps = fields.pop("budgets", None)
+    form = key_budgets.read(caps) if caps else None
+    if form is not None:
+        key_budgets.check_role(member)
     try:
-        issued = keys.issue(
-            organization=member.organization, by=member.actor, origin=origin_of(request._request), **fields
-        )
+        with transaction.atomic():
+            issued = keys.issue(
+                organization=member.organization, by=member.actor, origin=origin_of(request._request), **fields
+            )
+            if form is not None:
+                key_budgets.save(issued.key, form, by=member, request=request._request)
     except keys.InvalidKey as error:
         raise InvalidRequest(f"'{error.field}': {error.value!r} is not allowed.", param=error.field) from None
-    return Response(as_dict(issued.key) | {"secret": issued.secret}, status=201)
+    return Response(_told([issued.key], member)[0] | {"secret": issued.secret}, status=201)
+
+
+def _change(request: Request, key: ApiKey) -> None:
+    fixed = sorted(set(request.data) - set(KeyChanges().fields))
+    if fixed:
+        message = f"'{fixed[0]}' of a key cannot be changed; only its budgets can. Make another key."
+        raise InvalidRequest(message, param=fixed[0])
+    member: Member = request.user
+    given = KeyChanges(data=request.data)
+    given.is_valid(raise_exception=True)
+    form = key_budgets.read(given.validated_data["budgets"])
+    key_budgets.check_role(member)
+    with transaction.atomic():
+        key_budgets.save(key, form, by=member, request=request._request)
+
+
+def _told(found: list[ApiKey], member: Member) -> list[dict[str, Any]]:
+    caps = standings.caps_of_keys(member.organization, found)
+    return [
+        key_as_dict(key) | {"key": key.masked, "budgets": key_budgets.as_list(caps.get(key.pk, []))} for key in found
+    ]
 
 
 def _check_expiry(expires_at: datetime | None) -> None:
     if expires_at is not None and expires_at <= timezone.now():
         raise InvalidRequest("'expires_at' must lie in the future.", param="expires_at")
-
-
-def _number(text: str, name: str) -> int | None:
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit() or len(text) > 18 or not int(text):
-        raise InvalidRequest(f"'{name}' must be a number above 0.", param=name)
-    return int(text)

@@ -12,8 +12,8 @@ from accounts import self_service
 from accounts.access import origin_of
 from accounts.models import ApiKey
 from proxy.api.answers import moment
-from proxy.api.errors import Conflict
-from proxy.api.signing_in import TooManyAttempts, text
+from proxy.api.errors import Conflict, TooManyAttempts
+from proxy.api.signing_in import text
 from proxy.gateway.errors import InvalidRequest, UnknownUrl
 
 BAD_NAME = "'username' may have letters, digits, dots, dashes, underscores and @: at most 64 of them."

@@ -27,7 +27,7 @@ from proxy.api.bounds import Identity
 from proxy.api.end_users import thresholds_of, usage_of
 from proxy.api.errors import Conflict, NotFound
 from proxy.api.sdk_fields import CheckFields, CommitFields, RecordFields, ReservationFields, ReserveFields, endpoint_of
-from proxy.gateway import idempotency, keys
+from proxy.gateway import idempotency, keys, labels
 from proxy.gateway.errors import IdempotencyConflict, InvalidRequest, ModelNotFound
 
 
@@ -90,7 +90,7 @@ def record(request: Request) -> HttpResponse:
         "cost": money(cost),
     }
     body = orjson.dumps(told)
-    capture = _capture(caller, request_id, fields, usage, cost=cost, rate=rate, end_user=fields["userId"])
+    capture = _capture(request, request_id, fields, usage, cost=cost, rate=rate, end_user=fields["userId"])
     reservations.settle(_with_answer(capture, body) if name else capture)
     return HttpResponse(body, content_type="application/json")
 
@@ -148,7 +148,16 @@ def commit(request: Request) -> Response:
         return hold
     usage, rate = _usage(fields), rate_of(hold.price_version)
     cost = _cost(usage, rate)
-    capture = _capture(caller, hold.pk, fields, usage, cost=cost, rate=rate, end_user=hold.end_user, hold=hold)
+    capture = _capture(
+        request,
+        hold.pk,
+        fields,
+        usage,
+        cost=cost,
+        rate=rate,
+        end_user=hold.end_user,
+        hold=hold,
+    )
     settled = reservations.settle(capture)
     if not settled.recorded:
         ended = _open(caller, hold.pk)
@@ -173,7 +182,7 @@ def cancel(request: Request) -> Response:
     nothing = {"latencyMs": 0, "success": True}
     reservations.settle(
         _capture(
-            caller, hold.pk, nothing, Usage(), cost=0, rate=rate_of(hold.price_version), end_user=hold.end_user,
+            request, hold.pk, nothing, Usage(), cost=0, rate=rate_of(hold.price_version), end_user=hold.end_user,
             hold=hold, outcome="client_closed", error_code="reservation_cancelled",
         )
     )  # fmt: skip
@@ -244,7 +253,7 @@ def _unpriced(error: Unpriced) -> InvalidRequest:
 
 
 def _capture(
-    caller: Caller,
+    request: Request,
     request_id: UUID,
     fields: dict[str, Any],
     usage: Usage,
@@ -256,6 +265,7 @@ def _capture(
     outcome: str = "",
     error_code: str = "",
 ) -> Capture:
+    caller: Caller = request.user
     succeeded = fields["success"]
     return Capture(
         request_id=request_id,
@@ -272,6 +282,7 @@ def _capture(
         provider="elsewhere",
         end_user=end_user,
         run_id=hold.run_id if hold is not None else fields["runId"],
+        org_label=labels.read(wire_request(request), labels.ORGANIZATION),
         **usage.columns(),
         usage=fields.get("usage") or None,
         service_tier="default",

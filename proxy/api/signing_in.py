@@ -13,6 +13,7 @@ from accounts.api_sessions import Tokens
 from accounts.models import ApiSession, Membership, Organization, User
 from proxy.api.answers import moment
 from proxy.api.authentication import NOT_SIGNED_IN, Member, MemberAuthentication
+from proxy.api.errors import TooManyAttempts
 from proxy.gateway.errors import Forbidden, GatewayError, InvalidRequest, Unauthenticated
 
 DEVICE_HINT = "This account's second factor is a passkey, which needs a browser: use POST /v1/auth/device/code."
@@ -37,18 +38,6 @@ class SecondFactorNeeded(SignInRefused):
 
     def as_dict(self) -> dict[str, Any]:
         return super().as_dict() | {"methods": self.methods}
-
-
-class TooManyAttempts(GatewayError):
-    """allauth's limits of an address or an account bind."""
-
-    status = 429
-    type = "requests"
-    code = "too_many_attempts"
-    headers = (("retry-after", "60"),)
-
-    def __init__(self) -> None:
-        super().__init__("Too many attempts. Wait some minutes, or reset your password.")
 
 
 @api_view(["POST"])

@@ -6,6 +6,7 @@ Reading a balance shall not use up what model calls may use, so the cell is not 
 import time
 from dataclasses import dataclass
 from functools import cache
+from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
 import redis
@@ -24,6 +25,7 @@ log = structlog.get_logger(__name__)
 TIMEOUT_S = 0.25
 # Of an address that uses no key, where a path is open to everybody.
 ANONYMOUS_RPM = 120
+IPV6_PREFIX = 64
 MAX_LOCAL_CELLS = 10_000
 # KEYS: cell. ARGV: requests per minute. Returns: retry in µs (0 or less: it passed), µs until the cell is empty.
 _SCRIPT = """
@@ -89,11 +91,37 @@ def peek(key_id: int | str, *, rpm: int, tpm: int, tokens: int) -> list[Cell]:
     ]
 
 
+def may_try(what: str, address: str, per_minute: int) -> bool:
+    """Whether an address has not failed too often at `what` in this minute. Counts nothing."""
+    cell, full_us = f"{what}{address}", PERIOD_US - -(-PERIOD_US // per_minute)
+    client = _client(settings.REDIS_URL)
+    if client is not None:
+        try:
+            seconds, microseconds = client.time()
+            until = int(client.get(f"rl:{{{cell}}}:m") or 0)
+            return until - (seconds * 1_000_000 + microseconds) <= full_us
+        except (RedisError, OSError) as error:
+            log.warning("rate_limits_local", error=type(error).__name__)
+    return _local.get(cell, 0) - time.monotonic_ns() // 1000 <= full_us
+
+
+def failed(what: str, address: str, per_minute: int) -> None:
+    """Count a failure of an address."""
+    _count(f"{what}{address}", per_minute)
+
+
+def address_of(request: Request) -> str:
+    """Whence a request comes; of IPv6 the network, since a client has all of it."""
+    found = wire_request(request).client_address(settings.ALLAUTH_TRUSTED_PROXY_COUNT)
+    if isinstance(found, IPv6Address):
+        return str(IPv6Network((found, IPV6_PREFIX), strict=False))
+    return str(found)
+
+
 def _subject(request: Request) -> tuple[int | str, int]:
     """Whose cell counts, and its limit: the key's; without one the address's, where a path is open to everybody."""
     if request.user is None:
-        address = wire_request(request).client_address(settings.ALLAUTH_TRUSTED_PROXY_COUNT)
-        return f"ip{address}", ANONYMOUS_RPM
+        return f"ip{address_of(request)}", ANONYMOUS_RPM
     key = request.user.key
     return key.id, settings.DEFAULT_RPM if key.rpm is None else key.rpm
 

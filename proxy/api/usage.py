@@ -18,6 +18,7 @@ from billing.models import UsageRecord
 from billing.reports import MAX_DAYS, Span, Sums, Which
 from billing.request_log import Filter
 from billing.usage_forms import STATUSES
+from proxy.api import numbers
 from proxy.api.answers import moment, money
 from proxy.api.authentication import Caller, Member, may
 from proxy.api.credits import amount_of
@@ -31,7 +32,7 @@ FIRST_DAY, LAST_DAY = date(2020, 1, 1), date(2100, 1, 1)
 _LOGGED = [
     *("id", "created_at", "model", "endpoint", "outcome", "status_code", "error_code", "key", "key_name", "end_user"),
     *("run_id", "stream", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "total_tokens"),
-    *("credits", "usd", "latency_ms", "ttft_ms", "estimated", "service_tier", "upstream"),
+    *("credits", "usd", "latency_ms", "ttft_ms", "estimated", "service_tier", "upstream", "org_label"),
 ]
 
 
@@ -87,7 +88,9 @@ def logs(request: Request) -> HttpResponse:
     A page may be short and still have a next one: it looks at a bounded number of requests.
     """
     caller: Caller | Member = request.user
-    limit = _limit(request.query_params.get("limit", ""))
+    limit = numbers.between(
+        request, "limit", MAX_LIMIT, DEFAULT_LIMIT, f"'limit' must be a number from 1 to {MAX_LIMIT}."
+    )
     page = request_log.page(
         organization=caller.organization,
         which=_filter(request),
@@ -152,6 +155,7 @@ def _filter(request: Request) -> Filter:
         model=which.model,
         endpoint=which.endpoint,
         end_user=which.end_user,
+        org_label=_text(request, "org_label"),
         outcome=outcome,
         status=int(status) if status else None,
         min_cost_nanos=amount_of(query["min_credits"], "min_credits") if query.get("min_credits") else None,
@@ -178,14 +182,6 @@ def _key_ids(request: Request) -> tuple[int, ...] | None:
     if pk is None:
         raise NotFound("There is no such key: 'key' is the id of one.", param="key")
     return (pk,)
-
-
-def _limit(text: str) -> int:
-    if not text:
-        return DEFAULT_LIMIT
-    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= MAX_LIMIT:
-        raise InvalidRequest(f"'limit' must be a number from 1 to {MAX_LIMIT}.", param="limit")
-    return int(text)
 
 
 def _cursor(text: str) -> UUID | None:
@@ -256,6 +252,7 @@ def _record(record: UsageRecord) -> dict[str, Any]:
         "estimated": record.estimated,
         "service_tier": record.service_tier or None,
         "upstream": record.deployment or None,
+        "org_label": record.org_label or None,
     }
 
 

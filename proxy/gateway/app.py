@@ -439,6 +439,7 @@ class Gateway:
             started_at=arrival.started_at,
             end_user=(key.end_user or labels.read(request, labels.END_USER) or job.end_user)[: labels.MAX_LABEL],
             run_id=labels.read(request, labels.RUN),
+            org_label=labels.read(request, labels.ORGANIZATION),
             own_key=own_key,
             visibility=_visibility(request, key),
             max_nanos=ceilings.read(request, ceilings.OF_CALL),

@@ -33,12 +33,13 @@ log = structlog.get_logger(__name__)
 class Exchange:
     """The state of one request in flight. Times are on the performance counter, in seconds.
 
-    `provider` is the only one that can serve it; empty: any. `api_version` is what the client asked of it. `max_nanos`
-    and `run_max_nanos` are the client's own ceilings for this request and for its run. `own_key` is the upstream key
-    that came with it. `visibility` is that of its images in the gallery; empty: they are not kept. `answer` is what the
-    client got, where transcripts are kept. `companion` is what its hosted image tool makes: a request of its own that
-    begins and ends with this one. `traceparent` is the client's own, unread. `attempt_times` are beginning and end of
-    the last attempts. `is_charged` is whether it costs something, committed or still on its way to be.
+    `provider` is the only one that can serve it; empty: any. `api_version` is what the client asked of it. `org_label`
+    is the client's own label. `max_nanos` and `run_max_nanos` are its own ceilings for this request and for its run.
+    `own_key` is the upstream key that came with it. `visibility` is that of its images in the gallery; empty: they are
+    not kept. `answer` is what the client got, where transcripts are kept. `companion` is what its hosted image tool
+    makes: a request of its own that begins and ends with this one. `traceparent` is the client's own, unread.
+    `attempt_times` are beginning and end of the last attempts. `is_charged` is whether it costs something,
+    committed or still on its way to be.
     """
 
     request_id: UUID
@@ -50,6 +51,7 @@ class Exchange:
     started_at: float
     end_user: str = ""
     run_id: str = ""
+    org_label: str = ""
     own_key: str = field(default="", repr=False)
     visibility: str = ""
     max_nanos: int | None = None
@@ -177,6 +179,7 @@ def capture_of(
         deployment=deployment.label if deployment else "",
         end_user=exchange.end_user,
         run_id=exchange.run_id,
+        org_label=exchange.org_label,
         stream=exchange.job.is_stream,
         **(usage.columns() if usage is not None else {}),
         usage=measured.reported,

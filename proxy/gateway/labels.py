@@ -1,11 +1,11 @@
-"""Labels in headers: who a request is for, and the run that it belongs to."""
+"""Labels in headers: who a request is for, the run that it belongs to, and the client's own label for it."""
 
 from contextlib import suppress
 
 from proxy.gateway.wire import Request
 
 MAX_LABEL = 256
-END_USER, RUN = "x-user-id", "x-run-id"
+END_USER, RUN, ORGANIZATION = "x-user-id", "x-run-id", "x-org-id"
 
 
 def read(request: Request, name: str) -> str:

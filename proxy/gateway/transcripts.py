@@ -15,6 +15,8 @@ import orjson
 import structlog
 
 from proxy.gateway.exchange import Exchange
+from proxy.gateway.forms import FilePart
+from proxy.gateway.jobs import Job
 from proxy.gateway.meters import object_of
 from proxy.gateway.sse import frames
 from proxy.gateway.words import of_choices, of_delta, of_output
@@ -68,7 +70,7 @@ class Transcripts:
         if self._store is None:
             return
         try:
-            request = orjson.dumps(without_files(exchange.job.body))
+            request = orjson.dumps(without_files(_asked(exchange.job)))
         except orjson.JSONEncodeError:
             request = b""
         key = exchange.key
@@ -113,6 +115,18 @@ class Transcripts:
         return True
 
 
+def _asked(job: Job) -> dict[str, Any]:
+    """The body, or the fields of the form with its files by name, type and size in place of what is in them."""
+    if job.form is None:
+        return job.body
+    files: dict[str, list[dict[str, Any]]] = {}
+    for name, part in job.form.parts:
+        if isinstance(part, FilePart):
+            told = {"filename": part.filename, "content_type": part.content_type, "bytes": part.size}
+            files.setdefault(name, []).append(told)
+    return job.body | files
+
+
 def without_files(value: Any, depth: int = 0) -> Any:
     """JSON in which what is no text (files in base64, vectors) is replaced by how much of it there was."""
     if isinstance(value, str):
@@ -147,6 +161,8 @@ def _text_of_json(parsed: Any) -> str:
     if not said and isinstance(parsed, dict):
         blocks = parsed.get("content")
         said = "".join(_text_of_block(block) for block in blocks) if isinstance(blocks, list) else ""
+        if not said and isinstance(parsed.get("text"), str):  # what was heard
+            said = parsed["text"]
     return said or orjson.dumps(without_files(parsed)).decode()
 
 

@@ -35,13 +35,13 @@ def figures(caller):
 
 def test_recorded_usage_is_priced_charged_and_counted(caller):
     end_users.set_default(organization=caller.organization, period="month", cost_cap_nanos=10_000_000, token_cap=None)
-    told = caller.post("/v1/sdk/record", RECORD).json()
+    told = caller.post("/v1/sdk/record", RECORD, **{"x-org-id": "team-7"}).json()
     assert told["cost"] == {"credits": "0.2900", "usd": "0.002900000"}
     assert told["totalTokens"] == 1700
     record = UsageRecord.objects.get(pk=told["requestId"])
     assert (record.cost_nanos, record.input_tokens, record.output_tokens) == (2_900_000, 500, 1200)
     assert (record.end_user, record.endpoint, record.provider) == ("user-123", "/v1/realtime", "elsewhere")
-    assert (record.outcome, record.latency_ms) == ("completed", 2300)
+    assert (record.outcome, record.latency_ms, record.org_label) == ("completed", 2300, "team-7")
     assert figures(caller) == (7_100_000, 0, 2_900_000)
     assert Budget.objects.get(end_user="user-123").used_cost_nanos == 2_900_000
     assert settlement.settle_all() == 1

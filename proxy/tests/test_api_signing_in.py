@@ -1,5 +1,6 @@
 """`/v1/auth`: accounts, sessions, tokens that turn over, and what a person may do with them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -12,6 +13,7 @@ from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal import auth as totp
 from django.core import mail
 from django.core.cache import cache
+from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
@@ -37,6 +39,11 @@ def post(path: str, body: dict[str, Any], token: str = "", **headers: str) -> An
 
 def get(path: str, token: str, **headers: str) -> Any:
     return Client().get(path, headers={"authorization": f"Bearer {token}"} | headers)
+
+
+def patch(path: str, body: dict[str, Any], token: str) -> Any:
+    headers = {"authorization": f"Bearer {token}"}
+    return Client().patch(f"/v1/auth/{path}", body, content_type="application/json", headers=headers)
 
 
 def somebody(**fields: Any) -> User:
@@ -218,6 +225,56 @@ def test_a_refresh_token_works_once_and_its_copy_ends_the_session():
     assert_error(post("refresh", {"refresh_token": third["refresh_token"]}), 401, "invalid_refresh_token")
     ended = AuditEntry.objects.get(action="api_session.end")
     assert (ended.data["reason"], ended.target_id) == ("reuse", first["id"])
+
+
+def test_a_lost_answer_is_given_again_for_a_while():
+    first = signed_in(somebody())
+    lost, told = (post("refresh", {"refresh_token": first["refresh_token"]}).json() for _ in range(2))
+    ids = {jwt.decode(one["refresh_token"], options={"verify_signature": False})["jti"] for one in (lost, told)}
+    assert len(ids) == 1
+    for made in (lost, told):
+        assert get("/v1/auth/me", made["access_token"]).status_code == 200
+    third = post("refresh", {"refresh_token": told["refresh_token"]}).json()
+    assert post("refresh", {"refresh_token": lost["refresh_token"]}).status_code == 200
+    assert_error(post("refresh", {"refresh_token": first["refresh_token"]}), 401, "refresh_token_reused")
+    assert_error(get("/v1/auth/me", third["access_token"]), 401, "invalid_api_key")
+
+
+def test_a_lost_answer_survives_a_new_signing_key(settings):
+    first = signed_in(somebody())
+    post("refresh", {"refresh_token": first["refresh_token"]})
+    settings.SECRET_KEY_FALLBACKS, settings.SECRET_KEY = [settings.SECRET_KEY], "another-" * 8
+    told = post("refresh", {"refresh_token": first["refresh_token"]}).json()
+    assert post("refresh", {"refresh_token": told["refresh_token"]}).status_code == 200
+
+
+@pytest.mark.parametrize(("grace", "since"), [(30, 31), (0, 0)])
+def test_after_the_grace_a_second_use_is_theft(settings, grace, since):
+    settings.JWT_REFRESH_GRACE_SECONDS = grace
+    first = signed_in(somebody())
+    second = post("refresh", {"refresh_token": first["refresh_token"]}).json()
+    ApiSession.objects.update(refreshed_at=timezone.now() - timedelta(seconds=since))
+    assert_error(post("refresh", {"refresh_token": first["refresh_token"]}), 401, "refresh_token_reused")
+    assert_error(post("refresh", {"refresh_token": second["refresh_token"]}), 401, "invalid_refresh_token")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_token_sent_many_times_at_once_has_one_successor():
+    first = signed_in(somebody())
+
+    def send(_: int) -> tuple[int, dict[str, Any]]:
+        try:
+            answer = post("refresh", {"refresh_token": first["refresh_token"]})
+            return answer.status_code, answer.json()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(send, range(6)))
+    assert [status for status, _ in answers] == [200] * 6
+    told = [jwt.decode(one["refresh_token"], options={"verify_signature": False}) for _, one in answers]
+    assert len({one["jti"] for one in told}) == 1
+    assert post("refresh", {"refresh_token": answers[-1][1]["refresh_token"]}).status_code == 200
 
 
 def test_a_token_is_good_for_one_thing_only():
@@ -424,6 +481,63 @@ def test_keys_are_made_listed_and_revoked():
 def test_a_key_that_breaks_a_rule_is_not_made(fields, param):
     token = signed_in(somebody())["access_token"]
     assert assert_error(post("api-keys", fields, token), 400, "invalid_value")["param"] == param
+
+
+def test_a_key_has_budgets_like_those_of_its_page(django_assert_max_num_queries):
+    token = signed_in(somebody())["access_token"]
+    caps = [{"period": "day", "unit": "tokens", "cap": 5000}, {"period": "month", "unit": "credits", "cap": "12.5"}]
+    made = post("api-keys", {"name": "ci", "budgets": caps}, token).json()
+
+    def told(key: dict[str, Any]) -> list[tuple[Any, ...]]:
+        return [(cap["period"], cap["unit"], cap["cap"], cap["scope"]) for cap in key["budgets"]]
+
+    assert told(made) == [("day", "tokens", 5000, "key"), ("month", "credits", "12.5000", "key")]
+    post("api-keys", {"name": "free"}, token)
+    with django_assert_max_num_queries(8):
+        listed = get("/v1/auth/api-keys", token).json()["data"]
+    assert [told(key) for key in listed] == [[], told(made)]
+    assert len(get("/v1/key", made["secret"]).json()["budgets"]) == 2
+    for caps, expected in (
+        ([{"period": "day", "unit": "credits", "cap": 3}], [("day", "credits", "3.0000", "key")]),
+        ([], []),
+    ):
+        changed = patch(f"api-keys/{made['id']}", {"budgets": caps}, token)
+        assert (changed.status_code, told(changed.json())) == (200, expected)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"budgets": [{"period": "week", "unit": "credits", "cap": 1}]}, "budgets.0.period"),
+        ({"budgets": [{"period": "day", "unit": "credits", "cap": "much"}]}, "budgets"),
+        ({"budgets": [{"period": "day", "unit": "tokens", "cap": 0}]}, "budgets"),
+        ({"budgets": [{"period": "day", "unit": "tokens", "cap": 1}] * 2}, "budgets"),
+        ({"budgets": 7}, "budgets"),
+        ({}, "budgets"),
+        ({"budgets": [], "name": "other"}, "name"),
+    ],
+)
+def test_a_budget_that_breaks_a_rule_changes_nothing(body, param):
+    token = signed_in(somebody())["access_token"]
+    cap = {"period": "day", "unit": "tokens", "cap": 9}
+    made = post("api-keys", {"name": "ci", "budgets": [cap]}, token).json()
+    assert assert_error(patch(f"api-keys/{made['id']}", body, token), 400, "invalid_value")["param"] == param
+    if body.get("budgets"):
+        assert_error(post("api-keys", {"name": "new"} | body, token), 400, "invalid_value")
+    (listed,) = get("/v1/auth/api-keys", token).json()["data"]
+    assert [one["cap"] for one in listed["budgets"]] == [9]
+
+
+def test_only_who_may_set_budgets_sets_them_with_a_key():
+    works = organizations.create(name="Works", slug=f"works-{uuid4().hex[:6]}")
+    user = somebody()
+    Membership.objects.create(organization=works, user=user, role=Role.DEVELOPER)
+    token = signed_in(user, organization=works.slug)["access_token"]
+    made = post("api-keys", {"name": "free", "budgets": []}, token).json()
+    budgets = [{"period": "day", "unit": "tokens", "cap": 9}]
+    assert_error(post("api-keys", {"name": "ci", "budgets": budgets}, token), 403, "role")
+    assert_error(patch(f"api-keys/{made['id']}", {"budgets": []}, token), 403, "role")
+    assert works.keys.count() == 1
 
 
 def test_keys_of_others_are_not_there():

@@ -317,11 +317,12 @@ async def test_postgresql_away_is_a_503_that_is_retried():
 
 async def test_end_users_and_runs_are_recorded():
     kit = Kit(OK)
-    await kit.call(body=chat(user="body-user"), headers={"x-user-id": "header-user", "x-run-id": "run-1"})
+    headers = {"x-user-id": "header-user", "x-run-id": "run-1", "x-org-id": "team blue"}
+    await kit.call(body=chat(user="body-user"), headers=headers)
     await kit.call(body=chat(user="body-user"))
     first, second = kit.teller.captures
-    assert (first.end_user, first.run_id) == ("header-user", "run-1")
-    assert second.end_user == "body-user"
+    assert (first.end_user, first.run_id, first.org_label) == ("header-user", "run-1", "team blue")
+    assert (second.end_user, second.org_label) == ("body-user", "")
 
 
 async def test_a_charge_that_waits_for_the_database_keeps_its_idempotency_key(monkeypatch):

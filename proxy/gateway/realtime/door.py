@@ -29,11 +29,13 @@ from proxy.gateway.limits import Limiter
 from proxy.gateway.realtime import secrets
 from proxy.gateway.realtime.client import ClientLeft, ClientSocket, close_code, error_event
 from proxy.gateway.realtime.listening import Listener
+from proxy.gateway.realtime.minutes import Minutes
 from proxy.gateway.realtime.session import EndedByStaff, Limits, Session
 from proxy.gateway.realtime.turns import ENDPOINT, Settle, Ticket, Turns
 from proxy.gateway.realtime.upstream import HandshakeRefused, Sockets, UpstreamSocket
 from proxy.gateway.routing import Router
 from proxy.gateway.snapshots import Catalog, Deployment, Key, Route
+from proxy.gateway.transcripts import Transcripts
 from proxy.gateway.upstream import UpstreamError
 from proxy.gateway.wire import Receive, Request, Scope, Send
 
@@ -81,6 +83,7 @@ class Door:
         router: Router,
         sockets: Sockets,
         options: DoorOptions,
+        transcripts: Transcripts | None = None,
     ) -> None:
         self._keyring = keyring
         self._secrets = client_secrets
@@ -92,6 +95,7 @@ class Door:
         self._router = router
         self._sockets = sockets
         self._options = options
+        self._transcripts = transcripts
         self._running: set[asyncio.Task[None]] = set()
         self.sessions: dict[UUID, Session] = {}
         self.over: list[Session] = []
@@ -160,8 +164,14 @@ class Door:
         listener = Listener(ticket.route.model)
         configuration = secrets.configuration(bound) if bound is not None else None
         listener.configured(configuration)
+        minutes = Minutes(self._transcripts, days=key.transcript_days)
         turns = Turns(
-            ticket, listener, cashier=self._cashier, settle=self._settle, route_of=lambda name: self._route(key, name)
+            ticket,
+            listener,
+            cashier=self._cashier,
+            settle=self._settle,
+            route_of=lambda name: self._route(key, name),
+            minutes=minutes,
         )
         place_s = round(options.limits.session_s) + 60
         async with self._concurrency.place(at_once, session_id, seconds=place_s):
@@ -176,6 +186,7 @@ class Door:
                     upstream,
                     turns=turns,
                     listener=listener,
+                    minutes=minutes,
                     keyring=self._keyring,
                     limiter=self._limiter,
                     rpm=rpm,
@@ -252,6 +263,7 @@ class Door:
             rate=route.rate,
             end_user=end_user[: labels.MAX_LABEL],
             run_id=labels.read(request, labels.RUN),
+            org_label=labels.read(request, labels.ORGANIZATION),
             own_key=own_key,
             max_nanos=ceilings.read(request, ceilings.OF_CALL),
             run_max_nanos=ceilings.read(request, ceilings.OF_RUN),

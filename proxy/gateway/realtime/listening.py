@@ -144,6 +144,11 @@ class Listener:
         heard = -(-self._audio_ms // HEARD_MS_PER_TOKEN)
         return Usage(input=self._text, audio_input=heard) + self._made(making)
 
+    def text_of(self, response_id: str) -> str:
+        """What one response under way has written or said so far."""
+        making = self.making.get(response_id)
+        return "".join(making.parts) if making else ""
+
     def estimate_all(self) -> Usage | None:
         """The usage of everything under way; None if nothing is."""
         total: Usage | None = None

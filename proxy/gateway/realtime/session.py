@@ -27,6 +27,7 @@ from proxy.gateway.keys import Keyring, authorize_model
 from proxy.gateway.limits import Limiter
 from proxy.gateway.realtime.client import ClientLeft, ClientSocket, Frame, close_code, error_event, sendable
 from proxy.gateway.realtime.listening import TRANSCRIBED, Listener, transcription_of
+from proxy.gateway.realtime.minutes import Minutes
 from proxy.gateway.realtime.turns import Ticket, Turns
 from proxy.gateway.realtime.upstream import UpstreamClosed, UpstreamSocket
 from proxy.gateway.snapshots import Route
@@ -82,6 +83,7 @@ class Session:
         *,
         turns: Turns,
         listener: Listener,
+        minutes: Minutes,
         keyring: Keyring,
         limiter: Limiter,
         rpm: int,
@@ -96,6 +98,7 @@ class Session:
         self._client = client
         self._upstream = upstream
         self._listener = listener
+        self._minutes = minutes
         self._keyring = keyring
         self._limiter = limiter
         self._rpm = rpm
@@ -165,6 +168,7 @@ class Session:
                 return error
             self._asked += 1
         self._listener.client_sent(event)
+        self._minutes.client_sent(event)
         return None
 
     def _unpriced(self, session: dict[str, Any]) -> GatewayError | None:
@@ -209,11 +213,14 @@ class Session:
             await self.turns.charge_transcription(event)
             return None
         self._listener.provider_sent(kind, event)
+        self._minutes.provider_sent(kind, event)
         if kind == "response.created":
             self.turns.started()
             return await self._admit_spoken()
         if kind == "session.created" and self._configuration is not None:
-            await self._upstream.send(orjson.dumps({"type": "session.update", "session": self._configuration}).decode())
+            update = {"type": "session.update", "session": self._configuration}
+            self._minutes.client_sent(update)
+            await self._upstream.send(orjson.dumps(update).decode())
             self._configuration = None
         if kind.endswith(".delta"):
             self.turns.made_something()

@@ -24,6 +24,7 @@ from proxy.gateway.errors import GatewayError, Unavailable
 from proxy.gateway.exchange import NOTHING, Ending, Exchange, Measured, capture_of, price
 from proxy.gateway.jobs import Endpoint, Job
 from proxy.gateway.realtime.listening import Listener
+from proxy.gateway.realtime.minutes import Minutes, said_by
 from proxy.gateway.realtime.upstream import PATH
 from proxy.gateway.snapshots import Deployment, Key, Route
 
@@ -47,6 +48,7 @@ class Ticket:
     rate: pricing.Rate
     end_user: str = ""
     run_id: str = ""
+    org_label: str = ""
     own_key: str = ""
     max_nanos: int | None = None
     run_max_nanos: int | None = None
@@ -63,12 +65,14 @@ class Turns:
         cashier: Cashier,
         settle: Settle,
         route_of: Callable[[str], Route | None],
+        minutes: Minutes,
     ) -> None:
         self._ticket = ticket
         self._listener = listener
         self._cashier = cashier
         self._settle = settle
         self._route_of = route_of
+        self._minutes = minutes
         self._exchange: Exchange | None = None
         self._checkpointed_at = 0.0
         self.deployment: Deployment | None = None
@@ -100,6 +104,7 @@ class Turns:
             started_at=time.perf_counter(),
             end_user=ticket.end_user,
             run_id=ticket.run_id,
+            org_label=ticket.org_label,
             own_key=ticket.own_key,
             max_nanos=None if ticket.max_nanos is None else ticket.max_nanos - self.cost_nanos,
             run_max_nanos=ticket.run_max_nanos,
@@ -155,6 +160,7 @@ class Turns:
         raw = response.get("usage")
         usage = _reported(raw, exchange)
         estimate = self._listener.estimate(response_id)
+        said = said_by(response) or self._listener.text_of(response_id)
         is_estimated = (usage is None or not usage.input_tokens + usage.output_tokens) and estimate.output_tokens > 0
         self._listener.finished(response_id, None if is_estimated else usage)
         if is_estimated:
@@ -171,6 +177,7 @@ class Turns:
         self.responses += 1
         exchange.upstream_request_id = response_id[:200]
         await self._charge(exchange, ending, measured)
+        self._minutes.answered(exchange, said)
         try:
             await self.begin()
         except GatewayError as error:
@@ -200,6 +207,7 @@ class Turns:
             exchange.hold_nanos = price(usage, route.rate, "default", 0)
         measured = Measured(usage, is_estimated=is_estimated, reported=raw if isinstance(raw, dict) else None)
         await self._charge(exchange, Ending("completed"), measured)
+        self._minutes.transcribed(exchange, str(event.get("transcript") or ""))
 
     async def give_up(self) -> None:
         """No provider took the session: give back what is held."""
@@ -220,9 +228,12 @@ class Turns:
         if under_way is None:
             capture = capture_of(exchange, Ending("completed", 200, "session_ended"), NOTHING)
             await self._cashier.teller.capture(capture)
+            self._minutes.answered(exchange, "")
             return
+        said = "\n".join(self._listener.text_of(response_id) for response_id in self._listener.making)
         self._listener.making.clear()
         await self._charge(exchange, ending, Measured(under_way, is_estimated=True))
+        self._minutes.answered(exchange, said)
 
     async def _charge(self, exchange: Exchange, ending: Ending, measured: Measured) -> None:
         capture = capture_of(exchange, ending, measured)
@@ -254,6 +265,7 @@ class Turns:
             started_at=time.perf_counter(),
             end_user=self._ticket.end_user,
             run_id=self._ticket.run_id,
+            org_label=self._ticket.org_label,
             deployment=self.deployment if route is self._ticket.route else None,
             attempts=list(self.attempts),
         )

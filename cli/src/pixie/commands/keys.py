@@ -13,6 +13,7 @@ from pixie.texts import shortened
 
 app = typer.Typer(no_args_is_help=True, help="List, create and revoke API keys. Needs a sign-in, not a key.")
 _PATH = "/v1/auth/api-keys"
+_BUDGET = "A budget; takes the role of an admin."
 
 
 @app.command("list")
@@ -48,13 +49,26 @@ def create(
     scope: Annotated[list[str] | None, typer.Option(help="Only this, such as chat or images; repeatable.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="Only this model; repeatable.")] = None,
     ip: Annotated[list[str] | None, typer.Option(help="Only from this address or network; repeatable.")] = None,
+    endpoint: Annotated[list[str] | None, typer.Option(help="Only this, such as /v1/embeddings; repeatable.")] = None,
     rpm: Annotated[int | None, typer.Option(min=1, help="Requests a minute.")] = None,
     tpm: Annotated[int | None, typer.Option(min=1, help="Tokens a minute.")] = None,
+    concurrent: Annotated[int | None, typer.Option(min=1, help="Requests at once.")] = None,
+    credits_per_day: Annotated[str, typer.Option(metavar="CREDITS", help=_BUDGET)] = "",
+    credits_per_month: Annotated[str, typer.Option(metavar="CREDITS", help=_BUDGET)] = "",
+    tokens_per_day: Annotated[int | None, typer.Option(min=1, help=_BUDGET)] = None,
+    tokens_per_month: Annotated[int | None, typer.Option(min=1, help=_BUDGET)] = None,
     expires_in: Annotated[int | None, typer.Option(min=1, metavar="DAYS", help="When it ends.")] = None,
 ) -> None:
     """Make a key. It is shown once, on stdout; what is not limited is allowed."""
     body: dict[str, Any] = {"name": name, "scopes": scope, "allowed_models": model, "allowed_ips": ip}
-    body |= {"rpm": rpm, "tpm": tpm}
+    body |= {"allowed_endpoints": endpoint, "rpm": rpm, "tpm": tpm, "max_concurrent": concurrent}
+    caps = [
+        ("day", "credits", credits_per_day),
+        ("month", "credits", credits_per_month),
+        ("day", "tokens", tokens_per_day),
+        ("month", "tokens", tokens_per_month),
+    ]
+    body["budgets"] = [{"period": period, "unit": unit, "cap": cap} for period, unit, cap in caps if cap]
     if expires_in:
         body["expires_at"] = (datetime.now(UTC) + timedelta(days=expires_in)).isoformat()
     given = {field: value for field, value in body.items() if value}

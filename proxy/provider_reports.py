@@ -14,7 +14,7 @@ import structlog
 from django.utils import timezone
 
 from accounts import secrets
-from billing import provider_reports
+from billing import provider_reports as books
 from proxy.models import Provider
 
 log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ def compare(today: date | None = None) -> int:
             except ReportFailed as problem:
                 log.warning("cost_report_failed", provider=provider.slug, day=str(day), problem=str(problem))
                 continue
-            provider_reports.note(provider=provider.slug, day=day, reported=reported)
+            books.note(provider=provider.slug, day=day, reported=reported)
             made += 1
     return made
 

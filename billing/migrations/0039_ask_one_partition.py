@@ -81,6 +81,6 @@ BACK = [_change(after, before) for before, after in WORDS]
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0046_settle_member_budgets")]
+    dependencies = [("billing", "0038_settle_member_budgets")]
 
     operations = [migrations.RunSQL("".join(FORTH), "".join(reversed(BACK)))]
