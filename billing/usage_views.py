@@ -278,7 +278,7 @@ def _cost_by_model(amounts: dict[tuple[date, str], int], points: list[Point]) ->
     ]
     if rest:
         others = [sum(parts) for parts in zip(*(charts.bucketed(points, amounts, name) for name in rest), strict=True)]
-        series.append(charts.cost_series(f"{len(rest)} others", others, SHOWN_MODELS + 1))
+        series.append(charts.cost_series(f"{len(rest)} more", others, SHOWN_MODELS + 1))
     return series
 
 
