@@ -203,6 +203,9 @@ def _is(span: Span, today: date, length: int) -> bool:
 
 
 def _changes(total: Sums, earlier: Sums) -> dict[str, Change]:
+    """What differs from the period before, by figure; nothing where nothing was used then."""
+    if not earlier.requests:
+        return {}
     return {
         "cost": _change(total.cost_nanos, earlier.cost_nanos),
         "requests": _change(total.requests, earlier.requests),
