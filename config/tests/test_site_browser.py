@@ -97,7 +97,8 @@ def test_swagger_shows_every_section_and_an_operation(visitor: Visitor) -> None:
 def test_redoc_shows_the_description_under_the_policy(visitor: Visitor) -> None:  # noqa: F811
     page = visitor.page
     visitor.go("/redoc")
-    expect(page.get_by_role("heading", name="Chat completions")).to_be_visible(timeout=20_000)
+    drawn = page.get_by_role("heading", name="Chat completions")
+    expect(drawn).to_be_visible(timeout=60_000)  # of the whole description
     page.get_by_placeholder("Search...").fill("receipt")
     expect(page.get_by_role("menuitem", name="receipt").first).to_be_visible()
     visitor.complaints[:] = [one for one in visitor.complaints if REDOCS_LOGO not in one]
