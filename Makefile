@@ -26,7 +26,7 @@ help:
 	.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 install: $(filter .uv/bin/uv,$(UV))
-	@$(UV) sync --frozen --quiet
+	@$(UV) sync --frozen --quiet || { echo "This needs Python 3.13: install it, or let uv reach the internet to fetch it." >&2; exit 1; }
 
 # `exec`: make's child is the supervisor itself, so that it hears of make's end however that comes.
 run: install

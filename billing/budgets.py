@@ -8,6 +8,7 @@ from accounts import audit
 from accounts.models import ApiKey, Organization, User
 from billing import end_users, ledger
 from billing.models import Account, Budget
+from billing.money import format_credits
 
 # What a budget made in the middle of a period has to know: what was used and is held in it already. Under the
 # account's lock, so that no request can be counted twice or not at all.
@@ -87,7 +88,9 @@ def set_budget(
             scope=scope,
             period=period,
             subject=end_user or run_id or (str(member.public_id) if member else ""),
-            **caps,
+            credits=None if cost_cap_nanos is None else format_credits(cost_cap_nanos),
+            tokens=token_cap,
+            observes=observes,
         )
         if cost_cap_nanos is None and token_cap is None:
             default = end_users.defaults_of(organization).get(period) if scope == Budget.Scope.END_USER else None

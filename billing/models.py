@@ -4,11 +4,19 @@ Invariants are kept by PostgreSQL (constraints, triggers and the functions of th
 Columns that the hot path writes are plain numbers to PostgreSQL: a foreign key would cost a look-up per request.
 """
 
+from datetime import UTC, datetime
+from uuid import UUID
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Now
 
 from accounts.models import ApiKey, Organization, User
+
+
+def moment_of(request_id: UUID) -> datetime:
+    """When a request id, a UUIDv7, was made, to the millisecond."""
+    return datetime.fromtimestamp((request_id.int >> 80) / 1000, UTC)
 
 
 class AccountKind(models.TextChoices):
@@ -217,6 +225,11 @@ class UsageRecord(models.Model):
 
     def __str__(self) -> str:
         return f"{self.request_id}: {self.cost_nanos}"
+
+    @property
+    def started_at(self) -> datetime:
+        """When the request arrived; `created_at` is when it was charged."""
+        return moment_of(self.request_id)
 
 
 class Worker(models.Model):

@@ -18,14 +18,14 @@ from billing.models import BillingProfile, Pack, Plan, Subscription
 from billing.money import NANOS_PER_CREDIT
 from billing.payment_views import permit
 from billing.purchases import PaymentMismatch
+from billing.templatetags.money import cents
 
 CENTS = 100
 
 
 class PackChoice(forms.ModelChoiceField):
     def label_from_instance(self, obj: Pack) -> str:
-        price = f"{obj.price_cents / CENTS:.2f} {obj.currency.upper()}"
-        return f"{obj.name}: {obj.total_credits:,} credits for {price}"
+        return f"{obj.name}: {obj.total_credits:,} credits for {cents(obj.price_cents, obj.currency)}"
 
 
 class TopUpForm(forms.Form):

@@ -72,7 +72,7 @@ def headline_of(rate: Rate) -> Headline:
         next((price for name in names if (price := getattr(rate.base, name)) is not None), None) for names in _HEADLINES
     )
     units = sorted(rate.units.values(), key=lambda unit: (*_PIECES, unit.meter).index(unit.meter))
-    return Headline(inputs, outputs, _unit_row(units[0]) if units else None)
+    return Headline(inputs, outputs or None, _unit_row(units[0]) if units else None)
 
 
 def meter_size(meter: str) -> int:

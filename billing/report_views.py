@@ -168,7 +168,7 @@ def _charts(report: CostReport, organization: Organization | None) -> list[Chart
         for number, user in enumerate(report.top)
     ]
     if len(report.users) > len(report.top):
-        by_user.append(_series(f"{len(report.users) - len(report.top)} others", report.others, 7))
+        by_user.append(_series(f"{len(report.users) - len(report.top)} more", report.others, 7))
     bars = report.bars
     return [
         Chart(

@@ -16,7 +16,7 @@ from django.db import connection, models
 
 from accounts.models import Organization
 from billing import reports
-from billing.models import UsageRecord
+from billing.models import UsageRecord, moment_of
 from billing.usage import FAILED, first_id_at, midnight
 
 PAGE_SIZE = 50
@@ -138,11 +138,6 @@ def matching(organization: Organization, which: Filter) -> models.QuerySet[Usage
     if which.min_cost_nanos is not None:
         rows = rows.filter(cost_nanos__gte=which.min_cost_nanos)
     return rows
-
-
-def moment_of(request_id: UUID) -> datetime:
-    """When a request id was made, to the millisecond."""
-    return datetime.fromtimestamp((request_id.int >> 80) / 1000, UTC)
 
 
 def _before(rows: models.QuerySet[UsageRecord], cursor: UUID | None) -> models.QuerySet[UsageRecord]:

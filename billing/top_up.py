@@ -14,6 +14,7 @@ from accounts import audit, events
 from accounts.models import Organization, User
 from billing import ledger, letters, purchases, stripe_api, stripe_events
 from billing.models import BillingProfile, Order, Pack
+from billing.money import format_credits
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +57,7 @@ def set_rule(
             by=by,
             origin=origin,
             pack=pack.slug,
-            below_nanos=below_nanos,
+            below_credits=format_credits(below_nanos),
             cap_cents=cap_cents,
         )
 

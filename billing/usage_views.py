@@ -203,6 +203,9 @@ def _is(span: Span, today: date, length: int) -> bool:
 
 
 def _changes(total: Sums, earlier: Sums) -> dict[str, Change]:
+    """What differs from the period before, by figure; nothing where nothing was used then."""
+    if not earlier.requests:
+        return {}
     return {
         "cost": _change(total.cost_nanos, earlier.cost_nanos),
         "requests": _change(total.requests, earlier.requests),
@@ -278,7 +281,7 @@ def _cost_by_model(amounts: dict[tuple[date, str], int], points: list[Point]) ->
     ]
     if rest:
         others = [sum(parts) for parts in zip(*(charts.bucketed(points, amounts, name) for name in rest), strict=True)]
-        series.append(charts.cost_series(f"{len(rest)} others", others, SHOWN_MODELS + 1))
+        series.append(charts.cost_series(f"{len(rest)} more", others, SHOWN_MODELS + 1))
     return series
 
 

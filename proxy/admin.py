@@ -124,6 +124,15 @@ class ModelAdmin(admin.ModelAdmin):
     search_fields = ["name", "owned_by", "aliases__name"]
     readonly_fields = ["created_at"]
     inlines = [DeploymentInline, AliasInline]
+    fieldsets = [
+        (None, {"fields": ["name", "modality", "owned_by", "context_window", "max_output_tokens", "is_listed"]}),
+        (
+            "What it can",
+            {"classes": ["collapse"], "fields": ["capabilities", "endpoints", "snapshots", "upstream_names"]},
+        ),
+        ("Its end", {"classes": ["collapse"], "fields": ["status", "deprecated_on", "successor"]}),
+        ("History", {"classes": ["collapse"], "fields": ["notes", "created_at"]}),
+    ]
     actions = ["list_models", "unlist_models"]
 
     @admin.action(description="Offer the selected models", permissions=["change"])

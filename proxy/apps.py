@@ -3,6 +3,7 @@ from django.apps import AppConfig
 
 class ProxyConfig(AppConfig):
     name = "proxy"
+    verbose_name = "Models and providers"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:

@@ -10,6 +10,7 @@ from accounts import audit
 from accounts.models import Organization, User
 from billing import ledger
 from billing.models import UsageRecord
+from billing.money import format_credits
 from billing.usage import first_id_at
 from proxy.gateway.pulse import UPSTREAM_FAILURES
 from status.models import Incident
@@ -68,6 +69,6 @@ def grant(*, incident: Incident, amount: int, by: User) -> int:
                 organization=hit.organization,
                 by=by,
                 incident=incident.public_id,
-                nanos=amount,
+                credits=format_credits(amount),
             )
     return len(hits)

@@ -20,7 +20,9 @@ class AliasForm(forms.Form):
         help_text="What your code sends as the model.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
-    model = forms.ModelChoiceField(Model.objects.none(), to_field_name="name", label="Model", empty_label=None)
+    model = forms.ModelChoiceField(
+        Model.objects.none(), to_field_name="name", label="Model", empty_label="Choose a model"
+    )
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]

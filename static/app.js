@@ -89,6 +89,8 @@
       liveButton.setAttribute("aria-pressed", String(!isPaused));
       if (!isPaused) refreshRows().catch(() => {});
     }
+    const fold = target.closest("[data-fold-toggle]");
+    if (fold) fold.setAttribute("aria-expanded", String(fold.form.toggleAttribute("data-unfolded")));
     const copyButton = target.closest("[data-copy]");
     if (copyButton) copy(copyButton);
     if (target.closest("[data-sidebar-toggle]")) document.getElementById("sidebar")?.toggle?.();

@@ -1,5 +1,6 @@
 """Tags and filters of every page: icons, names of the site, the form field, the organization switcher."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from allauth.account.models import EmailAddress
@@ -14,6 +15,7 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from accounts import browsers
 from accounts.access import can
 from accounts.models import Membership, Organization, User
 
@@ -105,6 +107,26 @@ def initials(name: str) -> str:
     """Up to two letters that stand for `name`: `Ada Lovelace` is AL, `ada@example.com` is A."""
     words = name.split("@", maxsplit=1)[0].replace(".", " ").replace("-", " ").replace("'", "").split()
     return "".join(word[0] for word in words[:2]).upper() or "?"
+
+
+@register.filter
+def browser(user_agent: str) -> str:
+    """What a person calls the browser or program of a `User-Agent`: `Firefox on Windows`."""
+    return browsers.name_of(user_agent)
+
+
+@register.filter
+def details(data: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """An audit entry's data in words: without what is empty, yes and no for booleans, lists with commas."""
+    return [
+        (name.replace("_", " "), _in_words(value)) for name, value in data.items() if value not in (None, "", [], {})
+    ]
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 @register.filter

@@ -243,6 +243,19 @@ def test_the_navigation_folds_away_on_a_phone(member: Visitor) -> None:
     expect(page.get_by_role("heading", name="API keys")).to_be_visible()
 
 
+def test_filters_fold_away_on_a_phone(member: Visitor) -> None:
+    page = member.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(member.here("/requests/"))
+    expect(page.get_by_label("Model")).to_be_hidden()
+    page.get_by_role("button", name="Filters").click()
+    page.get_by_label("Model").fill("something-else")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("No request matches")).to_be_visible()
+    page.reload()  # a filter that binds is shown
+    expect(page.get_by_label("Model")).to_be_visible()
+
+
 def test_the_theme_is_the_systems_until_chosen_and_then_stays(browser: Browser, pages: Service) -> None:
     context = browser.new_context(color_scheme="dark")
     visitor = _visitor(context, pages)

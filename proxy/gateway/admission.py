@@ -2,10 +2,9 @@
 
 import asyncio
 import contextlib
-from typing import Any
 
 from billing import pricing
-from billing.money import format_credits, format_usd
+from billing.money import format_credits
 from billing.teller import Granted, HoldRequest, Refused, Teller
 from proxy.gateway import ceilings, image_tool
 from proxy.gateway.endpoints import DEFAULT_OUTPUT_TOKENS
@@ -101,7 +100,7 @@ class Cashier:
         """The error for a hold that was refused."""
         match refused.reason:
             case "budget" if refused.rule:
-                return _over_budget(exchange, refused.rule, self._console(exchange))
+                return ceilings.over_budget(refused.rule, self._console(exchange))
             case "user_blocked":
                 return UserBlocked((refused.rule or {}).get("reason", ""))
             case "key_revoked":
@@ -112,7 +111,7 @@ class Cashier:
                 )
         url = f"{self._console(exchange)}billing/"
         return InsufficientQuota(
-            f"You have not enough credit for this request: {format_credits(max(0, refused.affordable))} credits are "
+            f"There is not enough credit for this request: {format_credits(max(0, refused.affordable))} credits are "
             f"available, it may cost up to {format_credits(exchange.hold_nanos)}. Top up at {url}",
             top_up_url=url,
         )
@@ -188,18 +187,3 @@ class Cashier:
 
     def _console(self, exchange: Exchange) -> str:
         return f"{self._site_url}/o/{exchange.key.organization_slug}/"
-
-
-def _over_budget(exchange: Exchange, rule: dict[str, Any], console: str) -> BudgetExceeded:
-    is_cost = rule["unit"] == "cost"
-
-    def amount(value: int) -> str:
-        return f"${format_usd(value, 4)}" if is_cost else f"{value} tokens"
-
-    resets = f" It resets at {rule['resets_at']}." if rule.get("resets_at") else ""
-    return BudgetExceeded(
-        f"The {rule['period']} budget of this {rule['scope'].replace('_', ' ')} is {amount(rule['cap'])}; "
-        f"{amount(rule['used'])} are used and {amount(rule['held'])} held by requests in flight.{resets} "
-        f"Change it at {console}keys/",
-        rule=rule,
-    )

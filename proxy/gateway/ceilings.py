@@ -1,4 +1,8 @@
-"""Ceilings that a caller sets itself: `x-max-credits` for one call, `x-run-max-credits` for the run of `x-run-id`."""
+"""Ceilings that a caller sets itself: `x-max-credits` for one call, `x-run-max-credits` for the run of `x-run-id`; and
+the refusal by a ceiling that somebody set in the console.
+"""
+
+from typing import Any
 
 from billing.money import InvalidAmount, format_credits, format_usd, nanos_from_credits
 from proxy.gateway.errors import BudgetExceeded, InvalidRequest
@@ -6,6 +10,8 @@ from proxy.gateway.wire import Request
 
 OF_CALL = "x-max-credits"
 OF_RUN = "x-run-max-credits"
+# The page of the console on which a budget of each scope is changed.
+PAGES = {"organization": "limits/", "key": "keys/", "member": "team/", "end_user": "end-users/"}
 
 
 def read(request: Request, header: str) -> int | None:
@@ -29,4 +35,21 @@ def exceeded(ceiling: int, needed: int) -> BudgetExceeded:
         f"{OF_CALL} allows {format_credits(ceiling)} credits (${format_usd(ceiling, 4)}) for this call, which may cost "
         f"up to {format_credits(needed)}. Raise it, or ask for a shorter answer.",
         rule=rule | {"used": 0, "held": 0, "resets_at": None},
+    )
+
+
+def over_budget(rule: dict[str, Any], console: str) -> BudgetExceeded:
+    """The refusal by the budget `rule`, as the teller gives it; `console` is the address of the console."""
+    is_cost = rule["unit"] == "cost"
+
+    def amount(value: int) -> str:
+        return format_credits(value) if is_cost else str(value)
+
+    resets = f" It resets at {rule['resets_at']}." if rule.get("resets_at") else ""
+    page = PAGES.get(rule["scope"])
+    return BudgetExceeded(
+        f"The {rule['period']} budget of this {rule['scope'].replace('_', ' ')} is {amount(rule['cap'])} "
+        f"{'credits' if is_cost else 'tokens'}: {amount(rule['used'])} used, {amount(rule['held'])} held by running "
+        f"requests.{resets} Change it {f'at {console}{page}' if page else f'by {OF_RUN}'}",
+        rule=rule,
     )

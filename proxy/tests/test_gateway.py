@@ -303,7 +303,11 @@ async def test_a_budget_that_binds_explains_itself():
     assert_openai_error(answered, 429, "budget_exceeded", "insufficient_quota")
     assert answered.headers["x-should-retry"] == "false"
     assert answered.error["rule"] == rule
-    for part in ("day budget of this key", "$1.0000", "2026-11-21T00:00:00Z", "https://example.test/o/acme/keys/"):
+    for part in (
+        "day budget of this key is 100.0000 credits",
+        "2026-11-21T00:00:00Z",
+        "https://example.test/o/acme/keys/",
+    ):
         assert part in answered.error["message"]
 
 

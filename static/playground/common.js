@@ -34,6 +34,8 @@
         : error.message;
       byId("trouble-billing").hidden = !isQuota || !root.dataset.billing;
       if (root.dataset.billing) byId("trouble-billing").href = root.dataset.billing;
+      byId("trouble-limits").hidden = error.code !== "budget_exceeded";
+      byId("trouble-limits").href = root.dataset.limits;
       byId("trouble-retry").hidden = !retry;
       byId("trouble-retry").onclick = () => { trouble.hide(); retry?.(); };
       byId("trouble").hidden = false;
