@@ -12,25 +12,18 @@ import resource
 import statistics
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from bench.__main__ import CREDIT_NANOS, Target, cpu_s, listens, say
 from bench.realtime_peers import SOUND
+from bench.targets import CREDIT_NANOS, Target, cpu_s, listens, memory_mb, say
 from config.tests.processes import HOST, Installation, Service
 from sandbox.processes import free_port
 
 CLIENTS, BURST = 8, 500
 IDLE = 1_000
 PRICES = {"input": 4_000, "output": 24_000, "audio_input": 32_000, "audio_output": 64_000}
-
-
-def memory_mb(pid: int) -> float:
-    """The resident memory of a process now."""
-    line = Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()[0]
-    return int(line) / 1024
 
 
 async def _talk(session: aiohttp.ClientSession, target: Target, bursts: int) -> int:
