@@ -158,7 +158,7 @@ async def open_loop(options: argparse.Namespace, requests: Iterator[bytes], tall
     sent = 0
     while sent < total and not tally.bad:
         now = time.perf_counter()
-        if now > start + options.seconds + 5:
+        if now > start + options.seconds + options.patience:
             break
         while sent < total and ready and start + due_s(sent, options.rate) <= now:
             connection = ready.popleft()
@@ -168,7 +168,7 @@ async def open_loop(options: argparse.Namespace, requests: Iterator[bytes], tall
             sent += 1
         # No connection is free: look again soon. Else sleep until the next request is due.
         await asyncio.sleep(max(0.0, start + due_s(sent, options.rate) - time.perf_counter()) if ready else 0.0002)
-    for _ in range(2000):
+    for _ in range(int(options.patience * 100)):
         if len(tally.latencies) >= sent or tally.bad:
             break
         await asyncio.sleep(0.01)
@@ -232,7 +232,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--keys", type=Path, help="a file of keys, one a line, used in turn")
     parser.add_argument("--header", action="append", default=[], help="one more, as `name: value`")
-    parser.add_argument("--patience", type=float, default=20.0, help="seconds for the last answers of a closed loop")
+    parser.add_argument("--patience", type=float, default=20.0, help="seconds to wait for the last answers")
     parser.add_argument("--rate", type=float, default=0.0, help="requests a second, open loop")
     options = parser.parse_args()
     # Timers of epoll and of uvloop are good to a millisecond, which is what the open loop is here to measure; select's

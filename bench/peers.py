@@ -31,6 +31,8 @@ LOOPBACK = (
     f"net.Server.prototype.listen=function(port,...rest){{return listen.call(this,port,'{HOST}',...rest.filter("
     "one=>typeof one==='function'))}"
 )
+# Whom Realtime is not asked of: nothing of the benchmark may leave the machine.
+NO_REALTIME = {"portkey": "it heeds no custom host there, and would call OpenAI itself"}
 INSTALL_TIMEOUT_S = 900
 MASTER_KEY = "sk-bench"
 NGINX = """
@@ -110,7 +112,7 @@ def start_litellm(site: Installation, upstreams: Upstreams) -> Target:
 
 
 def _install_litellm(folder: Path) -> None:
-    uv = shutil.which("uv") or str(ROOT / ".uv/bin/uv")
+    uv = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".uv/bin/uv")  # `uv run` names itself
     _call(uv, "venv", "--quiet", "--clear", "--python", "3.13", str(folder), cwd=CACHE)
     _call(uv, "pip", "install", "--quiet", "--python", str(folder / "bin/python"), *LITELLM, cwd=CACHE)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config.tests.processes import HOST, processes_below
+from config.tests.processes import HOST, Installation, processes_below
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 CONNECTIONS = 32
@@ -34,7 +34,6 @@ class Target:
     pid: int
     key: str = "none"
     headers: tuple[str, ...] = ()
-    realtime_port: int = 0
 
 
 def cpu_s(*pids: int) -> float:
@@ -54,6 +53,11 @@ def _waited_for_s(pid: int) -> float:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[13]) + int(fields[14])) * TICK_S
     return 0.0
+
+
+def stores_of(site: Installation) -> tuple[int, ...]:
+    """The processes of PostgreSQL and Redis."""
+    return tuple(one.process.pid for one in (site.postgres, site.redis) if one.process is not None)
 
 
 def listens(port: int) -> Callable[[], bool]:
