@@ -30,7 +30,7 @@ from sandbox.redis import Redis
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HOST = "127.0.0.1"
-START_TIMEOUT_S = 180.0
+START_TIMEOUT_S = 60.0
 _STOP = [(signal.SIGTERM, 8.0)]
 
 
@@ -222,7 +222,7 @@ class Installation:
             self.database_url = self.postgres.start()
             self.redis_url = self.redis.start()
             self._environment = self._settings()
-            self.manage("migrate", "--verbosity", "0", timeout_s=300)
+            self.manage("migrate", "--verbosity", "0")
         except BaseException:
             self.close()
             raise
