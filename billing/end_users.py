@@ -121,10 +121,11 @@ def apply_site_defaults() -> None:
 
 
 def forget_idle() -> int:
-    """Delete default budgets whose period is long over: the next request begins a new one. Returns how many."""
+    """Delete default budgets whose day or month is long over: the next request begins a new one. Returns how many."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "DELETE FROM billing_budget b WHERE b.follows_default AND b.held_cost_nanos = 0 AND b.held_tokens = 0 "
+            "DELETE FROM billing_budget b WHERE b.follows_default AND b.period <> 'total' "
+            "AND b.held_cost_nanos = 0 AND b.held_tokens = 0 "
             "AND b.period_started_at < clock_timestamp() - interval '62 days'"
         )
         return cursor.rowcount

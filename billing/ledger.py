@@ -16,6 +16,8 @@ log = structlog.get_logger(__name__)
 
 # The credit limit of accounts where no credit is sold: a billion dollars.
 UNLIMITED = 10**18
+# Why an account is frozen whose spent credit was refunded or disputed: until credit, of whatever kind, covers it.
+CLAWED_BACK = "credit_clawed_back"
 
 
 class LedgerError(Exception):
@@ -94,6 +96,16 @@ def house(kind: str) -> Account:
     return account
 
 
+def lock(*accounts: Account) -> dict[int, Account]:
+    """Lock accounts in the order of their ids, as everywhere, and read them anew; by id.
+
+    Whoever makes several transfers in one transaction, or locks an account before one, begins with this: a transfer
+    locks its own two in that order, so a second one could deadlock with somebody else's first.
+    """
+    ids = [account.pk for account in accounts]
+    return {one.pk: one for one in Account.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk")}
+
+
 def transfer(
     *,
     debit: Account,
@@ -107,14 +119,14 @@ def transfer(
 ) -> Transfer:
     """Move `amount` nano-dollars from `debit` to `credit`; a second call with the same key returns the first transfer.
 
-    A customer's account may go below zero by it, and is tagged with `kind`. Raises `InvalidTransfer`, or
-    `IdempotencyMismatch` when the key was used for another one.
+    A customer's account may go below zero by it, and is tagged with `kind`; one that was frozen for a claw-back opens
+    again once it is covered. Raises `InvalidTransfer`, or `IdempotencyMismatch` when the key was used for another one.
     """
     if not 0 < amount <= MAX_NANOS or debit.pk == credit.pk:
         raise InvalidTransfer(debit, credit, amount)
     try:
         with transaction.atomic():
-            return Transfer.objects.create(
+            made = Transfer.objects.create(
                 debit=debit,
                 credit=credit,
                 amount=amount,
@@ -124,6 +136,9 @@ def transfer(
                 created_by=by,
                 group=group,
             )
+            if credit.kind == AccountKind.CUSTOMER:
+                thaw(account=credit)
+            return made
     except IntegrityError:
         existing = Transfer.objects.filter(idempotency_key=idempotency_key).first()
         if existing is None:
@@ -168,6 +183,7 @@ def set_credit_limit(*, organization: Organization, amount: int) -> None:
         Account.objects.filter(pk=account.pk).update(
             credit_limit=amount, overdrawn_reason=reason, version=models.F("version") + 1
         )
+        thaw(account=account)
 
 
 def freeze(*, account: Account, reason: str) -> bool:
@@ -178,6 +194,13 @@ def freeze(*, account: Account, reason: str) -> bool:
     if changed:
         log.error("account_frozen", account_id=account.pk, organization_id=account.organization_id, reason=reason)
     return bool(changed)
+
+
+def thaw(*, account: Account) -> bool:
+    """Open an account that was frozen for a claw-back which is covered by now; False for any other."""
+    owing = models.F("unsettled") - models.F("credit_limit")
+    rows = Account.objects.filter(pk=account.pk, frozen_reason=CLAWED_BACK, posted__gte=owing)
+    return any(unfreeze(account=row) for row in rows)
 
 
 def unfreeze(*, account: Account) -> bool:

@@ -85,22 +85,30 @@ def take_from(lots: list[Lot], transfer: Transfer) -> None:
 
 
 def expire(now: datetime | None = None) -> int:
-    """Move what is left of expired lots to breakage; returns how many lots. What running requests hold stays."""
+    """Move what is left of expired lots to breakage; returns how many lots.
+
+    What was used and is not settled, and what running requests hold, would burn these lots first: so much of them stays
+    until it is known, however much other credit there is.
+    """
     now = now or timezone.now()
     expired = 0
     accounts = Account.objects.filter(lots__expires_at__lte=now, lots__remaining__gt=0, kind=AccountKind.CUSTOMER)
     for account in accounts.distinct():
-        sync(account)
         with transaction.atomic():
-            locked = _lock(account)
-            free = locked.posted - locked.unsettled - locked.held
+            breakage = ledger.house(AccountKind.BREAKAGE)
+            locked = ledger.lock(account, breakage)[account.pk]
+            sync(account)
+            outstanding = locked.unsettled + locked.held
+            free = locked.posted - outstanding
             for lot in account.lots.filter(expires_at__lte=now, remaining__gt=0).order_by("expires_at", "pk"):
-                amount = min(lot.remaining, free)
+                kept = min(outstanding, lot.remaining)
+                outstanding -= kept
+                amount = min(lot.remaining - kept, free)
                 if amount <= 0:
-                    break
+                    continue
                 gone = ledger.transfer(
                     debit=account,
-                    credit=ledger.house(AccountKind.BREAKAGE),
+                    credit=breakage,
                     amount=amount,
                     kind=Transfer.Kind.EXPIRY,
                     idempotency_key=f"expiry:{lot.pk}:{lot.remaining}",

@@ -1,10 +1,16 @@
 """Money is an integer of nano-dollars (10⁻⁹ USD). One credit is one cent."""
 
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+import re
+from decimal import ROUND_CEILING, Context, Decimal
 
 NANOS_PER_USD = 1_000_000_000
 NANOS_PER_CREDIT = 10_000_000
 MAX_NANOS = 2**63 - 1
+# Digits as the wire has them: no spaces, underscores or digits of other scripts, and no exponent that would make of
+# seven characters a number of a million digits. A float's own text (`1e-07`) is one, too.
+_AMOUNT = re.compile(r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,2})?")
+# Of more digits than such a text has, whatever it is multiplied with: nothing is rounded.
+_EXACT = Context(prec=200)
 
 
 class InvalidAmount(ValueError):
@@ -41,11 +47,10 @@ def format_usd(nanos: int, places: int = 2) -> str:
 
 
 def _scaled(text: str, scale: int) -> int:
-    try:
-        value = Decimal(text) * scale
-        whole = int(value)
-    except (InvalidOperation, TypeError, ValueError, OverflowError):
-        raise InvalidAmount(text) from None
+    if not isinstance(text, str) or not _AMOUNT.fullmatch(text):
+        raise InvalidAmount(text)
+    value = _EXACT.multiply(Decimal(text), Decimal(scale))
+    whole = int(value)
     if value != whole or abs(whole) > MAX_NANOS:
         raise InvalidAmount(text)
     return whole

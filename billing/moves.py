@@ -20,7 +20,10 @@ class NotEnough(ValueError):
 
 
 class InvalidMove(ValueError):
-    """The two organizations are one, or the amount is not positive."""
+    """The two organizations are one, the recipient is being deleted, or the amount is not positive."""
+
+
+_ENDING = (Organization.Status.CLOSING, Organization.Status.DELETED)
 
 
 def send(
@@ -35,6 +38,7 @@ def send(
 ) -> Transfer:
     """Give `amount` nano-dollars to another organization; both see it. A second call with the same key is the first.
 
+    One that is frozen, itself or its account, has nothing to give.
     Raises `NotEnough`, `InvalidMove`, `ledger.IdempotencyMismatch`.
     """
     if sender.pk == recipient.pk or amount <= 0:
@@ -42,10 +46,14 @@ def send(
     key = f"move:{sender.pk}:{idempotency_key or uuid4().hex}"
     debit, credit = ledger.account_of(sender), ledger.account_of(recipient)
     with transaction.atomic():
-        # In the order of their ids, as everywhere.
-        locked = {one.pk: one for one in _locked(debit, credit)}
-        if not Transfer.objects.filter(idempotency_key=key).exists():
-            if locked[debit.pk].status != Account.Status.OPEN:
+        locked = ledger.lock(debit, credit)
+        is_new = not Transfer.objects.filter(idempotency_key=key).exists()
+        if is_new:
+            statuses = dict(Organization.objects.filter(pk__in=[sender.pk, recipient.pk]).values_list("pk", "status"))
+            if statuses[recipient.pk] in _ENDING:
+                raise InvalidMove
+            is_frozen = statuses[sender.pk] == Organization.Status.FROZEN
+            if is_frozen or locked[debit.pk].status != Account.Status.OPEN:
                 raise NotEnough(0)
             if locked[debit.pk].available < amount:
                 raise NotEnough(locked[debit.pk].available)
@@ -58,6 +66,8 @@ def send(
             memo=memo or f"{sender.name} to {recipient.name}",
             by=by,
         )
+        if not is_new:
+            return moved
         for organization, action in ((sender, "credits.send"), (recipient, "credits.receive")):
             audit.record(
                 action=action,
@@ -88,7 +98,7 @@ def adjust(
         raise InvalidMove
     account, house = ledger.account_of(organization), ledger.house(AccountKind.ADJUSTMENTS)
     with transaction.atomic():
-        locked = {one.pk: one for one in _locked(account, house)}
+        locked = ledger.lock(account, house)
         known = Transfer.objects.filter(idempotency_key=idempotency_key).exists()
         if amount < 0 and not known and locked[account.pk].available < -amount:
             raise NotEnough(locked[account.pk].available)
@@ -101,7 +111,9 @@ def adjust(
             memo=reason,
             by=by,
         )
-        if amount < 0 and not known:
+        if known:
+            return moved
+        if amount < 0:
             lots.sync(account)
         audit.record(
             action="credits.adjust",
@@ -113,8 +125,3 @@ def adjust(
             reason=reason,
         )
     return moved
-
-
-def _locked(*accounts: Account) -> list[Account]:
-    ids = [account.pk for account in accounts]
-    return list(Account.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk"))

@@ -1,5 +1,6 @@
 """Staff's view of price lists, resellers, corrections of prices, and what providers report."""
 
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -157,6 +158,12 @@ class ReratingAdmin(admin.ModelAdmin):
             context = {**self.admin_site.each_context(request), "title": "Apply corrections", "reratings": ready}
             return render(request, "admin/billing/apply_reratings.html", context)
         for one in ready:
-            done = rerating.apply(one, by=request.user)  # type: ignore[arg-type]
+            try:
+                done = rerating.apply(one, by=request.user)  # type: ignore[arg-type]
+            except rerating.NotReady:
+                messages.warning(request, f"{one}: its requests were corrected just now. It is being reckoned again.")
+                continue
             messages.success(request, f"{one}: {done} organizations were settled and told.")
+        for pk in Rerating.objects.filter(status=Rerating.Status.RECKONING).values_list("pk", flat=True):
+            transaction.on_commit(partial(tasks.rerate.delay, pk))
         return None

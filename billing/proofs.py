@@ -203,6 +203,44 @@ CHECKS = [
            WHERE a.kind = 'customer' AND a.posted <> f.total""",
     ),
     Check(
+        "lot_rows",
+        """SELECT 'lot ' || l.id, l.amount - coalesce(u.total, 0), l.remaining
+           FROM billing_lot l LEFT JOIN (
+               SELECT lot_id, sum(amount) AS total FROM billing_lotuse GROUP BY 1) u ON u.lot_id = l.id
+           WHERE l.remaining <> l.amount - coalesce(u.total, 0)
+           UNION ALL
+           SELECT 'lot ' || l.id || ' of transfer ' || t.id, t.amount, l.amount
+           FROM billing_lot l JOIN billing_transfer t ON t.id = l.transfer_id
+           WHERE (l.amount, l.account_id) <> (t.amount, t.credit_id)
+           UNION ALL
+           SELECT 'uses by transfer ' || t.id, t.amount, u.total
+           FROM (SELECT transfer_id, sum(amount) AS total FROM billing_lotuse GROUP BY 1) u
+           JOIN billing_transfer t ON t.id = u.transfer_id WHERE u.total <> t.amount""",
+    ),
+    Check(
+        "clawed_back",
+        """SELECT o.public_id::text, c.target, o.clawed_nanos
+           FROM billing_order o CROSS JOIN LATERAL (
+               SELECT CASE WHEN o.status = 'paid' AND o.paid_cents > 0 THEN div(
+                   (o.credits::numeric + o.bonus_credits) * 10000000
+                       * least(o.paid_cents, o.refunded_cents::bigint + o.disputed_cents) + o.paid_cents - 1,
+                   o.paid_cents) ELSE 0 END AS target) c
+           WHERE o.clawed_nanos <> c.target
+           UNION ALL
+           SELECT o.public_id || ' disputed', coalesce(d.total, 0), o.disputed_cents
+           FROM billing_order o LEFT JOIN (
+               SELECT order_id, sum(amount_cents) AS total FROM billing_dispute WHERE state <> 2 GROUP BY 1) d
+             ON d.order_id = o.id
+           WHERE o.disputed_cents <> coalesce(d.total, 0)""",
+    ),
+    Check(
+        "codes",
+        """SELECT c.hint, coalesce(t.uses, 0), c.uses FROM billing_redeemcode c LEFT JOIN (
+               SELECT split_part(idempotency_key, ':', 2) AS id, count(*) AS uses FROM billing_transfer
+               WHERE kind = 'promotion' AND idempotency_key LIKE 'code:%%' GROUP BY 1) t ON t.id = c.id::text
+           WHERE c.uses <> coalesce(t.uses, 0)""",
+    ),
+    Check(
         "dead_letters",
         "SELECT 'unresolved', 0, count(*) FROM billing_deadletter WHERE resolved_at IS NULL HAVING count(*) > 0",
     ),

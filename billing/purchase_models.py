@@ -195,7 +195,7 @@ class Order(models.Model):
 
 
 class Dispute(models.Model):
-    """A payment that its payer's bank disputes. A decided one never opens again."""
+    """A payment that its payer's bank disputes. A decided one never opens again; an appeal may win a lost one."""
 
     class State(models.IntegerChoices):
         OPEN = 1

@@ -19,7 +19,8 @@ from billing.money import format_credits
 
 log = structlog.get_logger(__name__)
 
-CLAWED_BACK = "credit_clawed_back"
+# A later one counts, whatever comes when.
+_FINALITY = (Dispute.State.OPEN, Dispute.State.LOST, Dispute.State.WON)
 
 
 class PaymentMismatch(Exception):
@@ -97,8 +98,10 @@ def pay(of: Order, payment: Payment) -> bool:
             return False
         _check(found, payment)
         account = ledger.account_of(found.organization)
+        clearing, promotions = ledger.house(AccountKind.STRIPE_CLEARING), ledger.house(AccountKind.PROMOTIONS)
+        ledger.lock(account, clearing, promotions)
         bought = ledger.transfer(
-            debit=ledger.house(AccountKind.STRIPE_CLEARING),
+            debit=clearing,
             credit=account,
             amount=found.credit_nanos,
             kind=Transfer.Kind.PURCHASE,
@@ -115,7 +118,7 @@ def pay(of: Order, payment: Payment) -> bool:
             lots.add(bought, Lot.Kind.PLAN, expires_at=expires_at)
         if found.bonus_credits:
             bonus = ledger.transfer(
-                debit=ledger.house(AccountKind.PROMOTIONS),
+                debit=promotions,
                 credit=account,
                 amount=found.bonus_nanos,
                 kind=Transfer.Kind.BONUS,
@@ -140,7 +143,6 @@ def pay(of: Order, payment: Payment) -> bool:
             },
         )
         _claw(found, Transfer.Kind.REFUND)
-        _thaw(account)
     log.info("order_paid", order=str(of.public_id), organization_id=of.organization_id, cents=payment.paid_cents)
     return True
 
@@ -163,13 +165,14 @@ def note_refunded(of: Order, refunded_cents: int, *, is_current: bool = False) -
 
 
 def note_dispute(of: Order, *, stripe_id: str, amount_cents: int, state: int) -> None:
-    """A dispute over this order is open, won or lost. One that is decided stays so."""
+    """A dispute over this order is open, won or lost. One that is decided never opens again; a lost one may be won by
+    an appeal, a won one stays so."""
     with transaction.atomic():
         found = _locked(of)
         dispute, is_new = Dispute.objects.get_or_create(
             stripe_id=stripe_id, defaults={"order": found, "amount_cents": amount_cents, "state": state}
         )
-        if not is_new and dispute.state == Dispute.State.OPEN and state != dispute.state:
+        if not is_new and _FINALITY.index(state) > _FINALITY.index(dispute.state):
             dispute.state = state
             dispute.save(update_fields=["state"])
         against_us = found.disputes.exclude(state=Dispute.State.WON)
@@ -220,25 +223,24 @@ def _claw(found: Order, kind: str) -> None:
     if not difference:
         return
     account = ledger.account_of(found.organization)
+    house = ledger.house(AccountKind.DISPUTES if kind == Transfer.Kind.DISPUTE else AccountKind.STRIPE_CLEARING)
+    ledger.lock(account, house)
     found.claws += 1
     if difference > 0:
         lots.sync(account)
-    _move_back(found, account, kind, difference)
+    _move_back(found, account, house, kind, difference)
     found.clawed_nanos = target
     found.save(update_fields=["clawed_nanos", "claws"])
     account.refresh_from_db()
     if account.posted - account.unsettled + account.credit_limit < 0:
-        ledger.freeze(account=account, reason=CLAWED_BACK)
-    else:
-        _thaw(account)
+        ledger.freeze(account=account, reason=ledger.CLAWED_BACK)
     log.warning(
         "order_clawed_back", order=str(found.public_id), organization_id=found.organization_id, nanos=difference
     )
 
 
-def _move_back(found: Order, account: Account, kind: str, difference: int) -> None:
+def _move_back(found: Order, account: Account, house: Account, kind: str, difference: int) -> None:
     """One transfer for the difference. The bonus is taken back with the paid part: both were one purchase."""
-    house = ledger.house(AccountKind.DISPUTES if kind == Transfer.Kind.DISPUTE else AccountKind.STRIPE_CLEARING)
     memo = f"{'Dispute' if kind == Transfer.Kind.DISPUTE else 'Refund'}: {found.title}"
     debit, credit = (account, house) if difference > 0 else (house, account)
     moved = ledger.transfer(
@@ -255,11 +257,3 @@ def _move_back(found: Order, account: Account, kind: str, difference: int) -> No
         lots.take_from(list(own.order_by("-kind")), moved)
     else:
         lots.add(moved, Lot.Kind.PAID)
-
-
-def _thaw(account: Account) -> None:
-    """What was clawed back is covered again."""
-    account.refresh_from_db()
-    is_covered = account.posted - account.unsettled + account.credit_limit >= 0
-    if account.frozen_reason == CLAWED_BACK and is_covered:
-        ledger.unfreeze(account=account)

@@ -1,12 +1,16 @@
 """After a price was fixed: what requests should have cost, shown first, then settled by one transfer an organization.
 
 Usage records stay as they are; a receipt goes on to say what was charged. The transfer's memo names the correction.
+What was corrected before, by another right price, counts as it was corrected.
 """
 
 from collections import defaultdict
+from dataclasses import dataclass
+from uuid import UUID
 
 import structlog
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts import audit, events
@@ -25,12 +29,33 @@ class NotReady(Exception):
     """The correction is not reckoned yet, or was applied."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """A correction of the same price that was applied: to which ids, by which rate, and whose lines were settled."""
+
+    first: UUID
+    end: UUID
+    right: pricing.Rate
+    organizations: frozenset[int]
+
+
+@dataclass(slots=True)
+class _Sum:
+    requests: int = 0
+    charged: int = 0
+    correct: int = 0
+
+
 def reckon(rerating: Rerating) -> None:
     """Work out every organization's line; `requests` tells how far it is. May run again until it was applied."""
+    while not _reckoned(rerating, _applied_before(rerating)):
+        log.info("rerating_begins_anew", rerating=str(rerating.public_id))
+
+
+def _reckoned(rerating: Rerating, before: list[_Applied]) -> bool:
+    """False if another correction was applied meanwhile."""
     wrong, right = _rate(rerating.wrong), _rate(rerating.right)
-    charged: defaultdict[int, int] = defaultdict(int)
-    correct: defaultdict[int, int] = defaultdict(int)
-    requests: defaultdict[int, int] = defaultdict(int)
+    sums: defaultdict[int, _Sum] = defaultdict(_Sum)
     seen = skipped = 0
     for record in _records(rerating).iterator(chunk_size=BATCH):
         seen += 1
@@ -38,34 +63,41 @@ def reckon(rerating: Rerating) -> None:
         if cost is None:
             skipped += 1
         else:
-            charged[record.organization_id] += record.cost_nanos
-            correct[record.organization_id] += cost
-            requests[record.organization_id] += 1
+            line = sums[record.organization_id]
+            line.requests += 1
+            line.charged += _charged(record, wrong, before)
+            line.correct += cost
         if seen % BATCH == 0:
             Rerating.objects.filter(pk=rerating.pk).update(requests=seen, skipped=skipped)
     with transaction.atomic():
-        locked = Rerating.objects.select_for_update().get(pk=rerating.pk)
+        locked = _locked(rerating)
         if locked.status == Rerating.Status.APPLIED:
             raise NotReady
+        if _applied_before(rerating) != before:
+            return False
         locked.lines.all().delete()
         ReratingLine.objects.bulk_create(
             ReratingLine(
                 rerating=locked,
                 organization_id=organization_id,
-                requests=count,
-                charged=charged[organization_id],
-                correct=correct[organization_id],
+                requests=line.requests,
+                charged=line.charged,
+                correct=line.correct,
             )
-            for organization_id, count in requests.items()
+            for organization_id, line in sums.items()
         )
         locked.status, locked.requests, locked.skipped = Rerating.Status.READY, seen, skipped
         locked.save(update_fields=["status", "requests", "skipped"])
+    return True
 
 
 def apply(rerating: Rerating, *, by: User | None) -> int:
-    """Settle every line, once, and tell the organizations; returns how many transfers. Raises `NotReady`."""
+    """Settle every line, once, and tell the organizations; returns how many transfers. Raises `NotReady`.
+
+    Other corrections of the same requests have to be reckoned again then.
+    """
     with transaction.atomic():
-        locked = Rerating.objects.select_for_update(of=("self",)).select_related("wrong").get(pk=rerating.pk)
+        locked = _locked(rerating)
         if locked.status != Rerating.Status.READY:
             raise NotReady
         told = [
@@ -73,14 +105,51 @@ def apply(rerating: Rerating, *, by: User | None) -> int:
             for line in locked.lines.select_related("organization")
             if line.difference > 0 or (line.difference < 0 and locked.asks_for_more)
         ]
+        accounts = [ledger.account_of(line.organization) for line in told]
+        ledger.lock(ledger.house(AccountKind.REVENUE), *accounts)
         for line in told:
             _settle(locked, line, by)
         locked.status, locked.applied_at = Rerating.Status.APPLIED, timezone.now()
         locked.save(update_fields=["status", "applied_at"])
+        _overlapping(locked).filter(status=Rerating.Status.READY).update(status=Rerating.Status.RECKONING)
     for line in told:
         _write(locked, line)
     log.info("rerating_applied", rerating=str(locked.public_id), transfers=len(told))
     return len(told)
+
+
+def _locked(rerating: Rerating) -> Rerating:
+    """Locked, and with it every correction of the same wrong price: one of them at a time."""
+    Price.objects.select_for_update(no_key=True).get(pk=rerating.wrong_id)
+    return Rerating.objects.select_for_update(of=("self",)).select_related("wrong").get(pk=rerating.pk)
+
+
+def _overlapping(rerating: Rerating) -> QuerySet[Rerating]:
+    rows = Rerating.objects.filter(wrong=rerating.wrong_id, starts_at__lt=rerating.ends_at)
+    return rows.filter(ends_at__gt=rerating.starts_at).exclude(pk=rerating.pk)
+
+
+def _applied_before(rerating: Rerating) -> list[_Applied]:
+    rows = _overlapping(rerating).filter(status=Rerating.Status.APPLIED).select_related("right")
+    return [
+        _Applied(
+            first_id_at(row.starts_at),
+            first_id_at(row.ends_at),
+            _rate(row.right),
+            frozenset(row.lines.exclude(transfer=None).values_list("organization_id", flat=True)),
+        )
+        for row in rows.order_by("applied_at", "pk")
+    ]
+
+
+def _charged(record: UsageRecord, wrong: pricing.Rate, before: list[_Applied]) -> int:
+    """What the request was charged, as the last correction left it."""
+    charged: int = record.cost_nanos
+    for one in before:
+        if record.organization_id in one.organizations and one.first <= record.request_id < one.end:
+            corrected = _corrected(record, wrong, one.right)
+            charged = charged if corrected is None else corrected
+    return charged
 
 
 def _records(rerating: Rerating) -> object:

@@ -21,6 +21,9 @@ from billing.usage import first_id_at
 log = structlog.get_logger(__name__)
 
 BPS = 10_000
+# After midnight until every record of the day before is there, and how long before its record a request may have begun.
+COMMITTED = timedelta(minutes=10)
+BEGAN = timedelta(days=7)
 
 
 class NoReseller(Exception):
@@ -106,13 +109,15 @@ def set_allowance(resale: Resale, *, nanos: int | None, by: User | None) -> None
 def pay_allowances(now: datetime | None = None) -> int:
     """Fill up whose month has begun; returns how many. May run twice: a month is filled up once."""
     month = (now or timezone.now()).astimezone(UTC).date().replace(day=1)
-    due = Resale.objects.filter(allowance_nanos__isnull=False).exclude(allowed_month=month)
+    active = Organization.Status.ACTIVE
+    due = Resale.objects.filter(allowance_nanos__isnull=False, parent__status=active, child__status=active)
+    due = due.exclude(allowed_month=month)
     return sum(_fill_up(resale, month) for resale in due.select_related("parent", "child"))
 
 
 def earn(today: date | None = None) -> int:
     """Pay parents the markup of the days that are over and settled; returns how many transfers. May run twice."""
-    today = today or timezone.now().date()
+    today = today or (timezone.now() - COMMITTED).date()
     paid = 0
     for resale in Resale.objects.select_related("parent", "child"):
         day = resale.earned_through + timedelta(days=1) if resale.earned_through else resale.created_at.date()
@@ -157,9 +162,12 @@ def _fill_up(resale: Resale, month: date) -> bool:
 
 
 def _day_of(child: Organization, day: date) -> models.QuerySet[UsageRecord]:
+    """What ended on that day. By their ids these requests could have begun before, and end after the day was paid."""
     starts = datetime.combine(day, time(), UTC)
-    ids = {"request_id__gte": first_id_at(starts), "request_id__lt": first_id_at(starts + timedelta(days=1))}
-    return UsageRecord.objects.filter(organization=child, **ids).order_by()
+    ends = starts + timedelta(days=1)
+    ids = {"request_id__gte": first_id_at(starts - BEGAN), "request_id__lt": first_id_at(ends + COMMITTED)}
+    rows = UsageRecord.objects.filter(organization=child, created_at__gte=starts, created_at__lt=ends, **ids)
+    return rows.order_by()
 
 
 def _is_settled(child: Organization, day: date) -> bool:

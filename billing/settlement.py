@@ -6,7 +6,7 @@ from uuid import UUID
 
 import orjson
 import structlog
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.dispatch import Signal
 
 from accounts import events
@@ -25,12 +25,24 @@ REQUESTS_TOLD = 128
 
 
 def settle_all() -> int:
-    """Settle every account that has unsettled usage; returns how many usage records."""
+    """Settle every account that has unsettled usage; returns how many usage records.
+
+    One that cannot be settled keeps no other waiting; what the database said of the last one is raised at the end.
+    """
     with connection.cursor() as cursor:
         cursor.execute("SELECT DISTINCT account_id FROM billing_usagerecord WHERE settled_at IS NULL")
         account_ids = [account_id for (account_id,) in cursor.fetchall()]
     accounts = Account.objects.select_related("organization").in_bulk(account_ids)
-    return sum(settle_account(account) for account in accounts.values())
+    settled, failure = 0, None
+    for account in accounts.values():
+        try:
+            settled += settle_account(account)
+        except DatabaseError as error:
+            log.error("account_not_settled", account_id=account.pk, error=type(error).__name__)  # noqa: TRY400
+            failure = error
+    if failure is not None:
+        raise failure
+    return settled
 
 
 def settle_account(account: Account) -> int:

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from uuid import UUID
+from uuid import UUID, uuid5
+
+_RANDOM_BITS = 76  # of a UUIDv7, with its variant; above them the version, and the moment in 48 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +144,10 @@ class Release:
     organization_id: int
     key: str
     request_id: UUID
+
+
+def rest_id(request_id: UUID) -> UUID:
+    """The id of the record that charges the rest of a request that was reaped: always the same, and a UUIDv7 of the
+    request's own moment, so that it lies in its month and in every span of time that the request lies in."""
+    moment_and_version = request_id.int >> _RANDOM_BITS
+    return UUID(int=moment_and_version << _RANDOM_BITS | uuid5(request_id, "final").int & (1 << _RANDOM_BITS) - 1)

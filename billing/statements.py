@@ -162,7 +162,7 @@ def _balance_before(account: Account, moment: datetime) -> int:
 
 
 def _usage(account: Account, start: datetime, end: datetime) -> list[Line]:
-    """What was settled in the month, by model, the dearest first."""
+    """What was settled in the month, by model, the dearest first; last what was used more than a week before it."""
     with connection.cursor() as cursor:
         cursor.execute(
             """SELECT u.model, count(*), sum(u.cost_nanos)::bigint
@@ -172,7 +172,13 @@ def _usage(account: Account, start: datetime, end: datetime) -> list[Line]:
                GROUP BY 1 ORDER BY 3 DESC, 1""",
             [account.pk, start, end, account.organization_id, start],
         )
-        return [Line(None, "Usage", model, requests, -cost) for model, requests, cost in cursor.fetchall()]
+        lines = [Line(None, "Usage", model, requests, -cost) for model, requests, cost in cursor.fetchall()]
+    settled = Transfer.objects.filter(
+        debit=account, kind=Transfer.Kind.USAGE, created_at__gte=start, created_at__lt=end
+    )
+    total = settled.aggregate(total=models.Sum("amount"))["total"] or 0
+    earlier = int(total) + sum(line.nanos for line in lines)
+    return [*lines, Line(None, "Usage", "of earlier requests", 0, -earlier)] if earlier else lines
 
 
 def _next(month: date) -> date:

@@ -219,10 +219,15 @@ def _intent(found: dict[str, Any]) -> Outcome:
 
 
 def _charge(found: dict[str, Any], *, is_current: bool = False) -> Outcome:
-    """A charge: how much of it has been refunded, and where its receipt is."""
+    """A charge: how much of it has been refunded, and where its receipt is.
+
+    A payment has one charge for each card that was tried; what was refunded is on the one that went through.
+    """
     order = _order(mapping(found, "metadata").get("order")) or _order_of_payment(found.get("payment_intent"))
     if order is None:
         return None, NO_ORDER
+    if found.get("status") != "succeeded":
+        return order, "not paid by this charge"
     refunded = cents(found, "amount_refunded")
     purchases.note_refunded(order, refunded, is_current=is_current)
     receipt = found.get("receipt_url")
@@ -235,9 +240,10 @@ def _dispute(found: dict[str, Any]) -> Outcome:
     order = _order_of_payment(found.get("payment_intent")) or _order(mapping(found, "metadata").get("order"))
     if order is None:
         return None, NO_ORDER
-    state = {"won": Dispute.State.WON, "lost": Dispute.State.LOST, "warning_closed": Dispute.State.WON}.get(
-        str(found.get("status")), Dispute.State.OPEN
-    )
+    status = str(found.get("status"))
+    if status in _INQUIRIES:
+        return order, "an inquiry: nothing is withdrawn"
+    state = _DISPUTES.get(status, Dispute.State.OPEN)
     purchases.note_dispute(order, stripe_id=str(found.get("id")), amount_cents=cents(found, "amount"), state=state)
     return order, f"dispute {Dispute.State(state).label.lower()}"
 
@@ -255,6 +261,17 @@ def _invoice_payment(found: dict[str, Any]) -> Outcome:
     return order, LINKED if order is not None else NO_ORDER
 
 
+# docs.stripe.com/api/disputes/object#dispute_object-status. An inquiry withdraws nothing, and may yet become a dispute;
+# of one that was prevented, the money went back as a refund.
+_INQUIRIES = frozenset({"warning_needs_response", "warning_under_review"})
+_DISPUTES = {
+    "won": Dispute.State.WON,
+    "prevented": Dispute.State.WON,
+    "warning_closed": Dispute.State.WON,
+    "lost": Dispute.State.LOST,
+    "appeal_needs_response": Dispute.State.LOST,
+    "appeal_under_review": Dispute.State.LOST,
+}
 SUBSCRIPTION_EVENTS = frozenset(
     f"customer.subscription.{what}" for what in ("created", "updated", "deleted", "paused", "resumed")
 )

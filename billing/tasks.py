@@ -9,6 +9,7 @@ from billing import (
     end_users,
     lots,
     low_balance,
+    partitions,
     price_lists,
     reaper,
     rerating,
@@ -23,8 +24,6 @@ from billing import top_up as top_ups
 from billing.models import Rerating
 
 log = structlog.get_logger(__name__)
-
-PARTITIONS_AHEAD = 3
 
 
 @shared_task
@@ -116,8 +115,8 @@ def reap() -> None:
 @shared_task
 def tidy() -> None:
     """Make the coming months' partitions; forget old idempotency keys, workers and idle budgets."""
+    partitions.ensure()
     with connection.cursor() as cursor:
-        cursor.execute("SELECT billing_ensure_partitions(%s)", [PARTITIONS_AHEAD])
         cursor.execute(
             "DELETE FROM billing_idempotencykey i WHERE i.created_at < clock_timestamp() - interval '24 hours' "
             "AND NOT EXISTS (SELECT FROM billing_hold h WHERE h.request_id = i.request_id)"

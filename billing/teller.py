@@ -9,7 +9,7 @@ import base64
 import contextlib
 from dataclasses import replace
 from typing import Any
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid4
 
 import orjson
 import psycopg
@@ -27,6 +27,7 @@ from billing.slips import (
     Release,
     Settled,
     StoredResponse,
+    rest_id,
 )
 
 __all__ = [
@@ -147,7 +148,7 @@ class Teller:
         for task in (admit, settle):
             task.cancel()
         await asyncio.gather(admit, settle, *([self._ticker] if self._ticker else []), return_exceptions=True)
-        unsettled = len(self._capture.queue)
+        unsettled = self._settle.size
         if unsettled:
             log.error("captures_not_committed", count=unsettled)
             return
@@ -272,7 +273,7 @@ class Teller:
             # This worker was declared dead and the request settled at its last checkpoint: charge the rest.
             rest = replace(
                 c,
-                request_id=uuid5(c.request_id, "final"),
+                request_id=rest_id(c.request_id),
                 cost=max(0, c.cost - charged),
                 hold=0,
                 outcome="adjustment",

@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection
 
 django_application = get_asgi_application()
 
-from billing import end_users, ledger  # noqa: E402 - needs Django's apps
+from billing import end_users, ledger, partitions  # noqa: E402 - needs Django's apps
 from config import cors  # noqa: E402
 from proxy import sockets  # noqa: E402
 from proxy.api import snapshot  # noqa: E402
@@ -84,12 +84,16 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 
 
 async def _apply_site_defaults() -> None:
-    """What the settings say of end users, into the tables that admission reads. PostgreSQL may be away at the start."""
+    """What the settings say of end users, into the tables that admission reads, and this month's partition.
+
+    PostgreSQL may be away at the start.
+    """
 
     def apply() -> None:
         try:
             end_users.apply_site_defaults()
             ledger.apply_deployment_mode()
+            partitions.ensure()
         finally:
             connection.close()
 

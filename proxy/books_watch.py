@@ -3,6 +3,7 @@
 import structlog
 
 from billing import ledger, reconciliation, stripe_api, stripe_proof
+from billing.models import Account
 from status import incidents
 from status.models import Incident
 
@@ -17,7 +18,10 @@ FREEZE_REASON = "drift found by reconciliation"
 
 
 def watch() -> int:
-    """Prove the books and compare them with Stripe; returns how many differences there are. May run twice."""
+    """Prove the books and compare them with Stripe; returns how many differences there are. May run twice.
+
+    Accounts that a difference froze open again with the proof that all is right.
+    """
     found = reconciliation.check()
     for account in reconciliation.drifting_accounts(found):
         ledger.freeze(account=account, reason=FREEZE_REASON)
@@ -30,4 +34,7 @@ def watch() -> int:
         incidents.announce(title=TITLE, body=BODY, severity="high", services=[], by=None)
     elif not found and open_one is not None:
         incidents.resolve(incident=open_one, body=DONE)
+    if not found:
+        for account in Account.objects.filter(frozen_reason=FREEZE_REASON):
+            ledger.unfreeze(account=account)
     return len(found)

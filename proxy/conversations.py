@@ -103,10 +103,13 @@ def say(
 ) -> ConversationMessage:
     """Add a message at the end, or in place of the message `replaces` and all after it.
 
-    With `model`, the conversation goes on with that model and `settings`. Raises `TooLong`, `NoSuchMessage`.
+    With `model`, the conversation goes on with that model and `settings`. The answer of a request is kept once, however
+    often it is sent. Raises `TooLong`, `NoSuchMessage`.
     """
     with transaction.atomic():
         row = Conversation.objects.select_for_update().get(pk=conversation.pk)
+        if said.request_id is not None and (kept := row.messages.filter(request_id=said.request_id).first()):
+            return kept
         if replaces is not None:
             replaced = row.messages.filter(public_id=replaces).first()
             if replaced is None:

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from sandbox.postgres import ROLE, Postgres
+from sandbox.processes import keep_bytecode
 from sandbox.redis import DATABASES, Redis
 
 _SETTINGS = {
@@ -27,10 +28,11 @@ _SETTINGS = {
     "SITE_URL": "http://localhost:8000",
     "ALLOWED_HOSTS": "localhost,127.0.0.1,testserver",
 }
+MIGRATED = "SANDBOX_TEST_MIGRATED"  # where a migrated cluster may lie for all installations of this run
 _OWN_REDIS = "SANDBOX_TEST_REDIS"  # set by the controller when the Redis is ours: workers may then choose databases
 _NO_SERVERS = {"-h", "--help", "--version", "-V", "--fixtures", "--markers", "--collect-only", "--co"}
 _running: list[Postgres | Redis] = []
-_directory: tempfile.TemporaryDirectory[str] | None = None
+_directories: list[tempfile.TemporaryDirectory[str]] = []
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -46,18 +48,18 @@ def pytest_load_initial_conftests(args: list[str]) -> None:
     if _NO_SERVERS.intersection(args):
         os.environ.setdefault("DATABASE_URL", "postgres://none@127.0.0.1:1/none")
         return
+    atexit.register(_stop)  # not pytest_unconfigure, which a broken settings module would skip
+    if "PYTHONDONTWRITEBYTECODE" in os.environ:
+        keep_bytecode(os.environ, _new_home() / "bytecode")
+    os.environ[MIGRATED] = str(_new_home() / "migrated")
     _start_missing()
 
 
 def _start_missing() -> None:
-    global _directory  # noqa: PLW0603 - pytest gives a plugin module no other place before configuration
     missing = [name for name in ("DATABASE_URL", "REDIS_URL") if not os.environ.get(name)]
     if not missing:
         return
-    _directory = tempfile.TemporaryDirectory(prefix="tuppence-tests-", ignore_cleanup_errors=True)
-    atexit.register(_stop)  # not pytest_unconfigure, which a broken settings module would skip
-    home = Path(_directory.name)
-    home.chmod(0o711)  # PostgreSQL may have to run as `nobody`
+    home = _new_home()
     if "DATABASE_URL" in missing:
         postgres = Postgres(home / "postgres", durable=False)
         _running.append(postgres)
@@ -72,11 +74,19 @@ def _start_missing() -> None:
         os.environ[_OWN_REDIS] = "1"
 
 
+def _new_home() -> Path:
+    directory = tempfile.TemporaryDirectory(prefix="tuppence-tests-", ignore_cleanup_errors=True)
+    _directories.append(directory)
+    home = Path(directory.name)
+    home.chmod(0o711)  # PostgreSQL may have to run as `nobody`
+    return home
+
+
 def _stop() -> None:
     while _running:
         _running.pop().destroy()
-    if _directory is not None:
-        _directory.cleanup()
+    while _directories:
+        _directories.pop().cleanup()
 
 
 def _with_database(url: str, number: int) -> str:

@@ -29,6 +29,7 @@ from sandbox.processes import (
     SandboxError,
     die_with_parent,
     is_port_free,
+    keep_bytecode,
     remembered_port,
     write_private,
 )
@@ -136,7 +137,9 @@ class Supervisor:
             if given.get(f"{name}_FILE"):
                 given[name] = Path(given[f"{name}_FILE"]).read_text().strip()
         self.own = {name: given.get(name, value) for name, value in defaults.items()} | own
-        return {**given, **self.own}
+        environment = {**given, **self.own}
+        keep_bytecode(environment, self.directory / "bytecode")
+        return environment
 
     async def _start_postgres(self) -> None:
         if self.env.get("DATABASE_URL"):

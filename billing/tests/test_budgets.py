@@ -224,6 +224,17 @@ def test_a_member_s_limit_counts_all_keys_that_they_made_and_no_other(run, telle
     assert reconciliation.check() == []
 
 
+def test_usage_without_a_hold_counts_for_the_member_who_made_the_key(run, teller, customer):
+    ada = User.objects.create_user("ada@example.com")
+    key = keys.issue(organization=customer.organization, name="a", by=ada).key
+    made = budget(customer, scope="member", period="month", cost=100, member=ada)
+    run(teller.capture(replace(customer.capture(customer.hold(1).request_id, 70), key_id=key.pk)))
+    run(teller.capture(customer.capture(customer.hold(1).request_id, 9)))  # a key that nobody made
+    made.refresh_from_db()
+    assert made.used_cost_nanos == 70
+    assert reconciliation.check() == []
+
+
 def test_a_run_s_ceiling_still_begins_its_budget_once(run, teller, customer):
     for _ in range(2):
         assert isinstance(run(teller.hold(customer.hold(10, run_id="r", run_cap=50))), Granted)

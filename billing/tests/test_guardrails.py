@@ -161,6 +161,7 @@ def test_default_budgets_long_idle_are_forgotten_but_never_ones_own(run, teller,
     default(customer, cost=100)
     for who in ("old", "busy", "own"):
         run(teller.hold(customer.hold(1, end_user=who)))
+    default(customer, cost=100, period="total")
     budgets.set_budget(
         organization=customer.organization,
         scope="end_user",
@@ -172,7 +173,9 @@ def test_default_budgets_long_idle_are_forgotten_but_never_ones_own(run, teller,
     Budget.objects.update(period_started_at=timezone.now() - timedelta(days=63))
     Budget.objects.exclude(end_user="busy").update(held_cost_nanos=0)
     assert end_users.forget_idle() == 1
-    assert set(Budget.objects.values_list("end_user", flat=True)) == {"busy", "own"}
+    monthly = Budget.objects.filter(period="month")
+    assert set(monthly.values_list("end_user", flat=True)) == {"busy", "own"}
+    assert Budget.objects.filter(period="total").count() == 3  # what was used in all is never over
 
 
 # ---------------------------------------------------------------- Runs

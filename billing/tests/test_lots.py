@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from accounts.models import AuditEntry, Event, Organization
 from accounts.tests.factories import OrganizationFactory
 from billing import codes, ledger, lots, low_balance, moves, statements
-from billing.models import AccountKind, Lot, LotUse, Transfer
+from billing.models import Account, AccountKind, Lot, LotUse, Transfer
 from billing.money import NANOS_PER_CREDIT
 from billing.tests.proofs_kit import drift
 
@@ -83,6 +83,23 @@ def test_credit_expires_but_not_what_runs() -> None:
     assert drift() == []
 
 
+def test_what_was_used_before_it_expired_is_paid_by_the_credit_that_expires() -> None:
+    one = OrganizationFactory()
+    account = ledger.account_of(one)
+    lots.add(give(one, 1_000, "paid", kind="purchase", house="stripe_clearing"), Lot.Kind.PAID)
+    for number in (1, 2):
+        expired = timezone.now() - timedelta(seconds=5 - number)
+        lots.add(give(one, 100, f"promo{number}"), Lot.Kind.PROMOTIONAL, expires_at=expired)
+    type(account).objects.filter(pk=account.pk).update(held=70, unsettled=50)
+    assert lots.expire() == 1
+    assert ledger.house(AccountKind.BREAKAGE).posted == 80
+    type(account).objects.filter(pk=account.pk).update(held=0, unsettled=0)
+    spend(one, 50, "u")
+    assert lots.expire() == 2
+    assert ledger.balance_of(one).posted == 1_000
+    assert drift() == []
+
+
 def test_a_code_gives_credit_once_to_each_organization() -> None:
     one, other, third = OrganizationFactory(), OrganizationFactory(), OrganizationFactory()
     code = codes.create(credits=50, max_uses=2, credit_days=30)
@@ -110,8 +127,45 @@ def test_credit_moves_between_organizations_and_both_see_it() -> None:
         moves.send(sender=one, recipient=other, amount=41, by=None)
     with pytest.raises(moves.InvalidMove):
         moves.send(sender=one, recipient=one, amount=1, by=None)
-    assert set(AuditEntry.objects.values_list("action", flat=True)) >= {"credits.send", "credits.receive"}
+    audited = AuditEntry.objects.filter(action__in=["credits.send", "credits.receive"])
+    assert sorted(audited.values_list("action", flat=True)) == ["credits.receive", "credits.send"]
     assert left(other) == {"paid": 60}
+
+
+@pytest.mark.parametrize(
+    ("who", "status", "refusal"),
+    [
+        ("sender", Organization.Status.FROZEN, moves.NotEnough),
+        ("recipient", Organization.Status.CLOSING, moves.InvalidMove),
+        ("recipient", Organization.Status.DELETED, moves.InvalidMove),
+    ],
+)
+def test_nothing_moves_out_of_a_frozen_organization_or_into_one_that_ends(
+    who: str, status: str, refusal: type[Exception]
+) -> None:
+    one, other = OrganizationFactory(), OrganizationFactory()
+    give(one, 100, "a")
+    Organization.objects.filter(pk=one.pk if who == "sender" else other.pk).update(status=status)
+    with pytest.raises(refusal):
+        moves.send(sender=one, recipient=other, amount=1, by=None)
+    assert ledger.balance_of(one).posted == 100
+
+
+def test_any_credit_that_covers_a_claw_back_opens_the_account() -> None:
+    one = OrganizationFactory()
+    account = ledger.account_of(one)
+    spend(one, 100, "u")
+    ledger.freeze(account=account, reason=ledger.CLAWED_BACK)
+    statuses = []
+    for number in range(2):
+        give(one, 50, f"a{number}")
+        account.refresh_from_db()
+        statuses.append(account.status)
+    assert statuses == [Account.Status.FROZEN, Account.Status.OPEN]
+    ledger.freeze(account=account, reason="books_drift")
+    give(one, 50, "b")
+    account.refresh_from_db()
+    assert (account.status, account.frozen_reason) == (Account.Status.FROZEN, "books_drift")
 
 
 def test_a_low_balance_is_told_once(mailoutbox: list[Any]) -> None:

@@ -1,14 +1,15 @@
 """Settlement, rollups, and what the reaper does with the requests of dead workers."""
 
 import threading
-from datetime import timedelta
-from uuid import uuid4, uuid5
+from datetime import UTC, datetime, timedelta
+from uuid import RFC_4122, uuid4
 
 import pytest
 from django.db import OperationalError, connection, connections
 
-from billing import ledger, reaper, reconciliation, settlement, tasks
+from billing import ledger, partitions, reaper, reconciliation, settlement, tasks
 from billing.models import Hold, IdempotencyKey, Transfer, UsageRecord, UsageRollup, Worker
+from billing.slips import rest_id
 from billing.teller import Refused
 
 
@@ -65,6 +66,23 @@ def test_settling_in_small_batches(run, teller, customer, monkeypatch):
     assert settlement.settle_all() == 10
     assert Transfer.objects.filter(kind="usage").count() == 4
     assert reconciliation.check() == []
+
+
+def test_an_account_that_cannot_be_settled_keeps_no_other_waiting(run, teller, new_customer, monkeypatch):
+    broken, whole = new_customer(1000), new_customer(1000)
+    for customer in (broken, whole):
+        use(run, teller, customer, [10])
+
+    def post(account_id):
+        if account_id == broken.account_id:
+            raise OperationalError
+        return posting(account_id)
+
+    posting = settlement._post
+    monkeypatch.setattr(settlement, "_post", post)
+    with pytest.raises(OperationalError):
+        settlement.settle_all()
+    assert (broken.account.posted, whole.account.posted) == (1000, 990)
 
 
 def test_settling_at_the_same_time_counts_once(run, teller, new_customer, monkeypatch):
@@ -147,8 +165,9 @@ def test_the_reaper_charges_the_last_checkpoint_of_a_dead_worker(run, teller, cu
     final = customer.capture(hold, 80, output_tokens=9)
     assert run(teller.capture(final)).recorded is False
     assert run(teller.capture(final)).recorded is False
-    rest = UsageRecord.objects.get(pk=uuid5(hold.request_id, "final"))
+    rest = UsageRecord.objects.get(pk=rest_id(hold.request_id))
     assert (rest.cost_nanos, rest.outcome, rest.output_tokens) == (47, "adjustment", 9)
+    assert (rest.pk.int >> 76, rest.pk.variant) == (hold.request_id.int >> 76, RFC_4122)  # a UUIDv7 of the same moment
     assert customer.available == 1000 - 80
     assert UsageRecord.objects.count() == 2
     assert settlement.settle_all() == 2
@@ -197,13 +216,20 @@ def test_the_reaper_frees_the_key_of_what_cost_nothing_and_marks_the_other_lost(
     assert list(IdempotencyKey.objects.values_list("key", "state")) == [("paid", "lost")]
 
 
+def last_month() -> str:
+    month = datetime.now(UTC).date().replace(day=1)
+    for _ in range(partitions.AHEAD):
+        month = (month + timedelta(days=31)).replace(day=1)
+    return f"billing_usagerecord_{month:%Y_%m}"
+
+
 def test_tidying_makes_partitions_and_forgets(run, teller, customer):
     hold = customer.hold(10)
     run(teller.claim(organization_id=customer.organization.pk, key="k", body_sha=b"b", request_id=hold.request_id))
     with connection.cursor() as cursor:
         cursor.execute("UPDATE billing_idempotencykey SET created_at = now() - interval '25 h'")
-        cursor.execute("SELECT billing_ensure_partitions(3)")
-        assert cursor.fetchone() == (0,)
+        cursor.execute("DROP TABLE " + last_month())
+    assert [partitions.ensure(), partitions.ensure()] == [1, 0]
     Worker.objects.create(id=uuid4())
     with connection.cursor() as cursor:
         cursor.execute(

@@ -6,17 +6,49 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
-from config.tests import storm
+from config.tests import chromium, storm
 from config.tests.processes import Installation, Service
 from config.tests.scripted import Upstream
+
+# What the showroom sells: nano-dollars per token, in and out.
+SHOWN = {"gpt-fast": (300, 1_200), "gpt-slow": (2_000, 8_000)}
+_installations: list[Installation] = []
 
 
 @pytest.fixture(scope="session")
 def installation() -> Iterator[Installation]:
     """PostgreSQL and Redis of its own, migrated; shared by tests that each make their own organizations."""
     with Installation() as site:
+        _installations.append(site)
         yield site
+        _installations.remove(site)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def end_of_services() -> Iterator[None]:
+    """What a module has started ends with it: dozens of idle processes would slow the tests that follow."""
+    yield
+    for site in _installations:
+        site.end_services()
+
+
+@pytest.fixture(scope="session")
+def showroom() -> Iterator[Installation]:
+    """An installation for the pages alone: other tests sell other models of these names."""
+    with Installation() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def pages(showroom: Installation, upstream: Upstream) -> Service:
+    """The showroom's web worker as in production: static files collected, compressed and named by their content."""
+    for name, (paid_in, paid_out) in SHOWN.items():
+        prices = {"input": paid_in, "output": paid_out}
+        showroom.clerk.model(name=name, base_url=upstream.base_url, upstream_name="m", prices=prices)
+    showroom.manage("collectstatic", "--noinput", "--verbosity", "0")
+    return showroom.web(DEMO_LOGIN="demo@example.com tuppence-demo").shared()
 
 
 @pytest.fixture
@@ -34,6 +66,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium with a microphone; of a module, because asyncio has no room beside it."""
+    with chromium.started(*chromium.MICROPHONE) as made:
+        yield made
+
+
 @pytest.fixture(scope="session")
 def upstream() -> Iterator[Upstream]:
     """An upstream that does what a prompt tells it."""
@@ -44,12 +83,12 @@ def upstream() -> Iterator[Upstream]:
 @pytest.fixture(scope="session")
 def llama(installation: Installation) -> Service:
     """A real llama.cpp server for chat and completions."""
-    return installation.llama()
+    return installation.llama().shared()
 
 
 @pytest.fixture(scope="session")
 def llama_embeddings(installation: Installation) -> Service:
-    return installation.llama(embeddings=True)
+    return installation.llama(embeddings=True).shared()
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +99,7 @@ def web(installation: Installation) -> Service:
         GATEWAY_IDLE_TIMEOUT_S="2",
         GATEWAY_TOTAL_TIMEOUT_S="20",
         GATEWAY_DRAIN_TIMEOUT_S="5",
-    )
+    ).shared()
 
 
 @pytest.fixture

@@ -1,19 +1,13 @@
-"""The installed `pixie` for journeys, what it is run against, and a browser beside it."""
+"""The installed `pixie` for journeys, and what it is run against."""
 
 import json
 import os
 import secrets
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import pytest
-from playwright.sync_api import Page, sync_playwright
 
 from config.tests.processes import Installation, Service
 
@@ -68,22 +62,3 @@ def open_shop(installation: Installation, name: str) -> tuple[Service, Service]:
     installation.clerk.model(name=f"{name}-chat", upstream_name="gpt-4o-mini", prices=prices, **options)
     installation.clerk.model(name=f"{name}-image", upstream_name="gpt-image-1", rates=RATES, **options)
     return installation.shop(DEBUG="1", ADMIN_TOKEN=ADMIN_TOKEN)
-
-
-@contextmanager
-def browser_page(base_url: str) -> Iterator[Page]:
-    """A page of the system's Chromium; without one the test is skipped, or fails where `REQUIRE_BROWSER=1`."""
-    found = next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
-    )
-    if not found:
-        if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail("REQUIRE_BROWSER=1 and no Chromium on PATH")
-        pytest.skip("no Chromium on PATH")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        context = browser.new_context(base_url=base_url)
-        context.set_default_timeout(15_000)
-        yield context.new_page()
-        context.close()
-        browser.close()

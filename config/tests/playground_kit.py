@@ -1,23 +1,16 @@
 """A member at the playground with a browser, before the product's real processes and the simulated provider."""
 
-import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from billing.money import format_credits
+from config.tests.chromium import PATIENCE_MS, complaints_of
 from config.tests.processes import Installation, Service, wait_for
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
-ARGUMENTS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-]  # fmt: skip
 PASSWORD = "copper-pine-42"
 KEY = "a-key-of-the-sandbox"
 CREDIT = 10_000_000_000
@@ -56,24 +49,12 @@ MODELS: dict[str, dict[str, Any]] = {
 def running_web(installation: Installation) -> Service:
     """A web worker as in production, whose models are the simulated provider's."""
     if not installation.query("select 1 from proxy_model where name = 'play-chat'"):
-        provider = installation.provider(KEY)
+        provider = installation.provider(KEY).shared()
         for name, options in MODELS.items():
             installation.clerk.model(name=name, base_url=f"{provider.url}/v1", api_key=KEY, **options)
         installation.query("""update proxy_model set capabilities = '["vision", "tools"]' where name = 'play-chat'""")
         installation.manage("collectstatic", "--noinput", "--verbosity", "0")
     return installation.web()
-
-
-@pytest.fixture(scope="module", name="browser")
-def running_browser() -> Iterator[Browser]:
-    if not CHROMIUM:
-        if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail("REQUIRE_BROWSER=1, but there is no chromium on PATH; CHROMIUM may name one")
-        pytest.skip("no chromium on PATH; CHROMIUM may name one")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 class Player:
@@ -82,10 +63,8 @@ class Player:
     def __init__(self, context: BrowserContext, web: Service, site: Installation, *, credit: int = CREDIT) -> None:
         self.site = site
         self.page: Page = context.new_page()
-        self.page.set_default_timeout(15_000)
-        self.complaints: list[str] = []
-        self.page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.set_default_timeout(PATIENCE_MS)
+        self.complaints = complaints_of(self.page)
         self.email = f"ada-{secrets.token_hex(4)}@example.com"
         self.page.goto(f"{web.url}/accounts/signup/")
         self.page.get_by_label("Email").fill(self.email)
@@ -110,7 +89,7 @@ class Player:
     def charged(self, count: int) -> dict[str, Any]:
         """The last of `count` usage records."""
         return wait_for(
-            lambda: len(rows := self.records()) == count and rows[-1], timeout_s=15, what=f"{count} usage records"
+            lambda: len(rows := self.records()) == count and rows[-1], timeout_s=30, what=f"{count} usage records"
         )
 
     def ask(self, text: str) -> Locator:

@@ -25,12 +25,15 @@ import psycopg
 from psycopg.rows import dict_row
 
 from sandbox.postgres import Postgres
-from sandbox.processes import child_setup, end, free_port, spawn
+from sandbox.processes import Lock, child_setup, end, free_port, spawn
+from sandbox.pytest_plugin import MIGRATED
 from sandbox.redis import Redis
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 60.0
+MIGRATION_TIMEOUT_S = 300.0
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
 _STOP = [(signal.SIGTERM, 8.0)]
 
 
@@ -85,6 +88,12 @@ class Service:
     is_ready: Callable[[], bool]
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
+    is_shared: bool = False
+
+    def shared(self) -> Self:
+        """Not to be ended with the module that started it."""
+        self.is_shared = True
+        return self
 
     @property
     def pid(self) -> int:
@@ -198,6 +207,12 @@ class Clerk:
                     stream.close()
 
 
+def _copy_cluster(source: Path, target: Path) -> None:
+    """Copy the files of a stopped PostgreSQL, with their owners, to where there is none."""
+    target.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["cp", "-a", source / "secrets.json", source / "data", target], check=True)
+
+
 @dataclass
 class Installation:
     """PostgreSQL, Redis, a migrated database, and whichever of the product's processes a test starts."""
@@ -219,10 +234,8 @@ class Installation:
     def __enter__(self) -> Self:
         atexit.register(self.close)
         try:
-            self.database_url = self.postgres.start()
             self.redis_url = self.redis.start()
-            self._environment = self._settings()
-            self.manage("migrate", "--verbosity", "0")
+            self._start_database()
         except BaseException:
             self.close()
             raise
@@ -234,12 +247,36 @@ class Installation:
         self.close()
         atexit.unregister(self.close)
 
+    def _start_database(self) -> None:
+        """Start PostgreSQL, migrated; the first installation of a run leaves a copy to the others."""
+        if MIGRATED not in os.environ:
+            self._migrate()
+            return
+        copy = Path(os.environ[MIGRATED])
+        lock = Lock(copy.with_suffix(".lock"))
+        lock.acquire(wait_s=MIGRATION_TIMEOUT_S)
+        try:
+            if not copy.exists():
+                self._migrate()
+                self.postgres.stop()
+                _copy_cluster(self.postgres.home, copy)
+            else:
+                _copy_cluster(copy, self.postgres.home)
+        finally:
+            lock.release()
+        self.database_url = self.postgres.start()
+        self._environment = self._settings()
+
+    def _migrate(self) -> None:
+        self.database_url = self.postgres.start()
+        self._environment = self._settings()
+        self.manage("migrate", "--verbosity", "0", timeout_s=MIGRATION_TIMEOUT_S)
+
     def _settings(self) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
+        kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         return {
             **kept,
             "PYTHONPATH": str(ROOT),
-            "PYTHONDONTWRITEBYTECODE": "1",
             "DJANGO_SETTINGS_MODULE": "config.settings",
             "SECRET_KEY": secrets.token_urlsafe(40),
             "DATABASE_URL": self.database_url,
@@ -335,6 +372,12 @@ class Installation:
         argv += ["--embeddings"] if embeddings else []
         return self.service("llama", argv, is_ready=lambda: answers_http(port, "/health"), port=port)
 
+    def end_services(self, *, shared: bool = False) -> None:
+        """Kill what a test has started; with `shared`, all of it. May run twice."""
+        for service in reversed(self.services):
+            if shared or not service.is_shared:
+                service.kill()
+
     # ------------------------------------------------------------ the books, read past the product's own code
     def query(self, statement: str, *parameters: object) -> list[dict[str, Any]]:
         with psycopg.connect(
@@ -348,8 +391,7 @@ class Installation:
         if self._clerk is not None:
             self._clerk.close()
             self._clerk = None
-        for service in reversed(self.services):
-            service.kill()
+        self.end_services(shared=True)
         self.redis.destroy()
         self.postgres.destroy()
         shutil.rmtree(self.home, ignore_errors=True)

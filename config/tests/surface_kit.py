@@ -90,7 +90,7 @@ def running(*, discards: bool = False, upstream_url: str = "") -> Iterator[Surfa
         config.timeout_graceful_shutdown = 2
         with _serving(uvicorn.Server(config)):
             url = f"http://127.0.0.1:{port}/v1"
-            with OpenAI(base_url=url, api_key=SECRET, timeout=20, max_retries=0) as sdk:
+            with OpenAI(base_url=url, api_key=SECRET, timeout=60, max_retries=0) as sdk:
                 assert app.door is not None
                 yield Surface(sdk, url, teller, provider, app.keyring, app.door)
 

@@ -5,7 +5,6 @@
 
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,23 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from config.tests import accessibility
+from config.tests.chromium import PATIENCE_MS, complaints_of
 from config.tests.processes import Installation, Service
-from config.tests.scripted import Upstream
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("browser")]
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
-ARGUMENTS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 PASSWORD = "copper-pine-42"
 CREDIT = 10_000_000_000  # 1,000 credits
-INPUT, OUTPUT = 300, 1_200  # nano-dollars per token; the scripted upstream counts 10 in and 16 out
-COST = "0.00222"  # (10 × 300 + 16 × 1,200) n$ = 22,200 n$, in credits of 10,000,000 n$
+COST = "0.00222"  # (10 tokens in × 300 + 16 out × 1,200) n$ = 22,200 n$, in credits of 10,000,000 n$
 DESKTOP, PHONE = 1280, 390
 WIDTHS = {DESKTOP: 900, PHONE: 844}
 
@@ -53,40 +46,14 @@ class Visitor:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM:
-        if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail("REQUIRE_BROWSER=1, but there is no chromium on PATH; CHROMIUM may name one")
-        pytest.skip("no chromium on PATH; CHROMIUM may name one")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
-def installation() -> Iterator[Installation]:
-    """An installation of our own: another test may sell another `gpt-fast`."""
-    with Installation() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def pages(installation: Installation, upstream: Upstream) -> Service:
-    """A web worker as in production: static files collected, compressed and named by their content."""
-    prices = {"input": INPUT, "output": OUTPUT}
-    installation.clerk.model(name="gpt-fast", base_url=upstream.base_url, upstream_name="m", prices=prices)
-    installation.manage("collectstatic", "--noinput", "--verbosity", "0")
-    return installation.web(DEMO_LOGIN="demo@example.com tuppence-demo")
+def installation(showroom: Installation) -> Installation:
+    return showroom
 
 
 def _visitor(context: BrowserContext, pages: Service) -> Visitor:
     page = context.new_page()
-    page.set_default_timeout(10_000)
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    return Visitor(page, pages.url, complaints)
+    page.set_default_timeout(PATIENCE_MS)
+    return Visitor(page, pages.url, complaints_of(page))
 
 
 @pytest.fixture

@@ -12,10 +12,8 @@ from config.tests.test_browser import (  # noqa: F401 - fixtures
     _ask,
     _create_key,
     _run_python,
-    browser,
     installation,
     member,
-    pages,
     visitor,
 )
 

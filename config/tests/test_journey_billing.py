@@ -1,14 +1,14 @@
 """Buying credit in a real browser at the simulated Stripe, through its really signed events; and giving it back."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from config.tests.chromium import PATIENCE_MS, complaints_of
 from config.tests.processes import Installation, Service, wait_for
 from config.tests.test_journey_browser import sign_up
 
@@ -23,28 +23,14 @@ def shop(installation: Installation) -> tuple[Service, Service]:
 
 
 @pytest.fixture
-def page(shop: tuple[Service, Service]) -> Iterator[Page]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next((path for name in names if (path := shutil.which(name))), "")
-    if not found:
-        if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail("REQUIRE_BROWSER=1 and no Chromium on PATH")
-        pytest.skip("no Chromium on PATH")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        context = browser.new_context(base_url=shop[0].url, viewport={"width": 1280, "height": 900})
-        context.set_default_timeout(15_000)
-        made = context.new_page()
-        problems: list[str] = []
-        made.on(
-            "console",
-            lambda message: problems.append(f"{message.text} {message.location}") if message.type == "error" else None,
-        )
-        made.on("pageerror", lambda error: problems.append(str(error)))
-        yield made
-        context.close()
-        browser.close()
-        assert [one for one in problems if "402" not in one and "/favicon.ico" not in one] == []
+def page(browser: Browser, shop: tuple[Service, Service]) -> Iterator[Page]:
+    context = browser.new_context(base_url=shop[0].url, viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(PATIENCE_MS)
+    made = context.new_page()
+    problems = complaints_of(made)
+    yield made
+    context.close()
+    assert [one for one in problems if "402" not in one and "/favicon.ico" not in one] == []
 
 
 def _keep_picture(page: Page, name: str) -> None:
@@ -73,14 +59,14 @@ def test_the_popular_pack_is_bought_shown_and_refunded(page: Page, site: Install
     page.get_by_role("button", name="Pay 19.99 USD").click()
     expect(page.get_by_text("1,800 credits have been added for $19.99")).to_be_visible()
     _keep_picture(page, "checkout-done")
-    wait_for(lambda: _posted(site, organization) == 1_800 * CREDIT, timeout_s=5, what="the credit")
+    wait_for(lambda: _posted(site, organization) == 1_800 * CREDIT, timeout_s=20, what="the credit")
     page.get_by_role("link", name="Billing").first.click()
     expect(page.get_by_text("1,800.00").first).to_be_visible()
     expect(page.get_by_role("row", name="Popular")).to_contain_text("Paid")
     _keep_picture(page, "billing-bought")
     page.set_viewport_size({"width": 390, "height": 844})
     width = "document.documentElement.scrollWidth"
-    wait_for(lambda: page.evaluate(width) <= 390, timeout_s=5, what="a page that fits a phone")
+    wait_for(lambda: page.evaluate(width) <= 390, timeout_s=20, what="a page that fits a phone")
     _keep_picture(page, "billing-bought")
     page.set_viewport_size({"width": 1280, "height": 900})
     page.get_by_role("link", name="Receipt").click()

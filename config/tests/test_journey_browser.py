@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from config.tests import books
+from config.tests.chromium import PATIENCE_MS
 from config.tests.processes import Installation, Service
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("journey")]
@@ -33,21 +34,11 @@ def shop(installation: Installation, llama: Service) -> Service:
 
 
 @pytest.fixture
-def context(shop: Service) -> Iterator[BrowserContext]:
-    found = next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-    )
-    if found is None:
-        if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail("REQUIRE_BROWSER=1 and no Chromium on PATH")
-        pytest.skip("no Chromium on PATH")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        made = browser.new_context(base_url=shop.url, permissions=["clipboard-read", "clipboard-write"])
-        made.set_default_timeout(15_000)
-        yield made
-        made.close()
-        browser.close()
+def context(browser: Browser, shop: Service) -> Iterator[BrowserContext]:
+    made = browser.new_context(base_url=shop.url, permissions=["clipboard-read", "clipboard-write"])
+    made.set_default_timeout(PATIENCE_MS)
+    yield made
+    made.close()
 
 
 def sign_up(page: Page, email: str) -> str:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from config.tests import books
-from config.tests.pixie_kit import ADMIN_TOKEN, CREDIT, Pixie, browser_page, open_shop
+from config.tests.chromium import PATIENCE_MS
+from config.tests.pixie_kit import ADMIN_TOKEN, CREDIT, Pixie, open_shop
 from config.tests.processes import HOST, Installation, Service
 
 pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("pixie")]
@@ -33,9 +34,11 @@ def pixie(shop: tuple[Service, Service], customer: dict[str, Any], tmp_path: Pat
 
 
 @pytest.fixture
-def page(shop: tuple[Service, Service]) -> Iterator[Page]:
-    with browser_page(shop[0].url) as made:
-        yield made
+def page(browser: Browser, shop: tuple[Service, Service]) -> Iterator[Page]:
+    context = browser.new_context(base_url=shop[0].url)
+    context.set_default_timeout(PATIENCE_MS)
+    yield context.new_page()
+    context.close()
 
 
 def test_a_key_is_kept_and_sees_the_server(pixie: Pixie, customer: dict[str, Any]) -> None:

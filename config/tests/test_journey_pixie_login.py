@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from config.tests.pixie_kit import ADMIN_TOKEN, CREDIT, Pixie, browser_page, open_shop
+from config.tests.chromium import PATIENCE_MS
+from config.tests.pixie_kit import ADMIN_TOKEN, CREDIT, Pixie, open_shop
 from config.tests.processes import Installation, Service
 from config.tests.test_journey_browser import sign_up
 
@@ -22,9 +23,11 @@ def shop(installation: Installation) -> tuple[Service, Service]:
 
 
 @pytest.fixture
-def page(shop: tuple[Service, Service]) -> Iterator[Page]:
-    with browser_page(shop[0].url) as made:
-        yield made
+def page(browser: Browser, shop: tuple[Service, Service]) -> Iterator[Page]:
+    context = browser.new_context(base_url=shop[0].url)
+    context.set_default_timeout(PATIENCE_MS)
+    yield context.new_page()
+    context.close()
 
 
 def log_in(pixie: Pixie, page: Page, *arguments: str, approve: bool = True) -> str:

@@ -16,7 +16,6 @@ from config.tests.playground_kit import (  # noqa: F401 - fixtures
     Player,
     charge_of,
     new_player,
-    running_browser,
     running_web,
 )
 from config.tests.processes import Installation, Service
@@ -44,6 +43,7 @@ def test_a_conversation_is_answered_charged_and_there_again_after_a_reload(playe
     assert second["input_tokens"] > first["input_tokens"]  # the whole conversation went along
     total = format_credits(first["cost_nanos"] + second["cost_nanos"])
     expect(page.locator("#chat-total")).to_have_text(f"{total} credits")
+    expect(answer.get_by_role("button", name="Fork from here")).to_be_visible()  # it is kept
 
     page.reload()
     expect(page.locator(".message")).to_have_count(4)

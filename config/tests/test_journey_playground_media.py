@@ -16,7 +16,6 @@ from config.tests.playground_kit import (  # noqa: F401 - fixtures
     Player,
     charge_of,
     new_player,
-    running_browser,
     running_web,
 )
 from config.tests.processes import Installation, Service, wait_for

@@ -37,7 +37,7 @@ def record(site: Installation) -> dict[str, Any]:
 
 @pytest.fixture
 def sdk(record: dict[str, Any], sandbox_models: None, web: Service) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"{web.url}/v1", api_key=record["secret"], timeout=20, max_retries=0) as client:
+    with OpenAI(base_url=f"{web.url}/v1", api_key=record["secret"], timeout=60, max_retries=0) as client:
         yield client
 
 

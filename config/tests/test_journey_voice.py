@@ -3,21 +3,20 @@
 import math
 import os
 import re
-import shutil
 import wave
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
+from config.tests import chromium
 from config.tests.processes import Installation, Service, wait_for
 from config.tests.test_journey_browser import sign_up
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("voice")]
 
 KEY = "a-key-of-the-sandbox"
-MICROPHONE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 RATE = 24_000
 PRICES = {"input": 4_000, "output": 24_000, "audio_input": 32_000, "audio_output": 64_000}
 
@@ -46,26 +45,13 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def page(shop: Service, voice: Path) -> Iterator[Page]:
-    found = next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
-    )
-    if not found:
-        if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail("REQUIRE_BROWSER=1 and no Chromium on PATH")
-        pytest.skip("no Chromium on PATH")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=found, args=["--no-sandbox", *MICROPHONE, f"--use-file-for-fake-audio-capture={voice}"]
-        )
+    with chromium.started(*chromium.MICROPHONE, f"--use-file-for-fake-audio-capture={voice}") as browser:
         context = browser.new_context(base_url=shop.url, viewport={"width": 1280, "height": 900})
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(chromium.PATIENCE_MS)
         made = context.new_page()
-        problems: list[str] = []
-        made.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        made.on("pageerror", lambda error: problems.append(str(error)))
+        problems = chromium.complaints_of(made)
         yield made
         context.close()
-        browser.close()
         assert problems == []
 
 
@@ -90,23 +76,23 @@ def test_writing_and_speaking_to_a_model_while_another_page_looks_on(page: Page,
     page.get_by_role("button", name="Send").click()
     expect(page.locator("#realtime-talk")).to_contain_text("Model: I can hear you")
     expect(page.locator("#realtime-state")).to_contain_text("Charged")
-    expect(looker.get_by_text("Open now (1)")).to_be_visible(timeout=5_000)
+    expect(looker.get_by_text("Open now (1)")).to_be_visible()
     expect(looker.get_by_role("row", name=re.compile("voiced"))).to_contain_text("voice@example.com")
 
     page.get_by_role("button", name="Microphone").click()
     expect(page.get_by_role("button", name="Microphone")).to_have_attribute("aria-pressed", "true")
-    expect(page.locator("#realtime-talk")).to_contain_text("(spoken)", timeout=20_000)
+    expect(page.locator("#realtime-talk")).to_contain_text("(spoken)")
     _keep_picture(page, "playground-realtime-1280-light")
     _keep_picture(looker, "sessions-1280-light")
     page.set_viewport_size({"width": 390, "height": 844})
     _keep_picture(page, "playground-realtime-390-light")
     width = "document.documentElement.scrollWidth"  # the sidebar slides away first
-    wait_for(lambda: page.evaluate(width) <= 390, timeout_s=5, what="a page that fits a phone")
+    wait_for(lambda: page.evaluate(width) <= 390, timeout_s=20, what="a page that fits a phone")
 
     looker.get_by_role("link", name=re.compile("End the session")).click()
     looker.get_by_role("button", name="End session").click()
     expect(page.locator("#realtime-state")).to_contain_text("Ended by the organization.")
-    expect(looker.get_by_text("session_ended")).to_be_visible(timeout=5_000)
+    expect(looker.get_by_text("session_ended")).to_be_visible()
 
 
 def test_the_overview_and_the_log_move_by_themselves(page: Page, site: Installation, shop: Service) -> None:
@@ -122,4 +108,4 @@ def test_the_overview_and_the_log_move_by_themselves(page: Page, site: Installat
     other.get_by_label("Message").fill("[[say=yes]] hello")
     other.get_by_role("button", name="Send").click()
     expect(other.locator("#realtime-state")).to_contain_text("Charged")
-    expect(page.locator("tbody").get_by_text("/v1/realtime").first).to_be_visible(timeout=5_000)
+    expect(page.locator("tbody").get_by_text("/v1/realtime").first).to_be_visible()

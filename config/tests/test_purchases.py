@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 
 from accounts.models import Event, Organization
 from accounts.tests.factories import OrganizationFactory
-from billing import ledger, lots, purchases, stripe_events
+from billing import codes, ledger, lots, purchases, stripe_events
 from billing.models import Account, AccountKind, Lot, LotUse, Order, Pack, StripeEvent, StripeObject, Transfer
 from billing.money import NANOS_PER_CREDIT
 from billing.tests.proofs_kit import drift
@@ -293,6 +293,85 @@ def test_a_refund_that_failed_is_given_back_by_the_sweep_and_not_by_an_old_event
     order.refresh_from_db()
     purchases.note_refunded(order, 0, is_current=True)
     assert balance(organization) == TOTAL
+
+
+def test_a_card_that_was_declined_before_does_not_undo_a_refund(
+    organization: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order, events, bank = bought(organization)
+    paid = bank.listed("charge")[0]
+    failed = {**paid, "id": "ch_declined", "status": "failed", "paid": False}
+    bank.refund({"payment_intent": paid["payment_intent"]})
+    for event in events:
+        deliver(event)
+    assert balance(organization) == 0
+    monkeypatch.setattr(stripe_events.stripe_api, "session", lambda _id: bank.listed("checkout.session")[0])
+    monkeypatch.setattr(stripe_events.stripe_api, "charges_of", lambda _intent: [paid, failed])
+    order.refresh_from_db()
+    stripe_events.pull(order)
+    assert balance(organization) == 0
+    order.refresh_from_db()
+    assert order.refunded_cents == 1_999
+
+
+def test_a_dispute_takes_back_while_money_is_withdrawn_and_no_longer(organization: Organization) -> None:
+    _, events, bank = bought(organization)
+    for event in events:
+        deliver(event)
+    dispute = bank.dispute(bank.listed("charge")[0], 1_999)
+
+    def told(status: str) -> int:
+        assert deliver(event_of("charge.dispute.updated", {**dispute, "status": status})) == 200
+        return balance(organization)
+
+    # An inquiry, which becomes a dispute, is lost, and won by an appeal; late events of before change nothing.
+    stages = [
+        "warning_needs_response",
+        "needs_response",
+        "lost",
+        "appeal_under_review",
+        "won",
+        "lost",
+        "needs_response",
+    ]
+    assert [told(status) for status in stages] == [TOTAL, 0, 0, 0, TOTAL, TOTAL, TOTAL]
+    assert drift() == []
+
+
+CORRUPTIONS = [
+    ("UPDATE billing_lot SET remaining = remaining - 1 WHERE kind = 'paid'", {"lots", "lot_rows"}),
+    (
+        "UPDATE billing_lot SET remaining = remaining + CASE kind WHEN 'paid' THEN 1 ELSE -1 END "
+        "WHERE kind IN ('paid', 'promotional')",
+        {"lot_rows"},
+    ),
+    ("UPDATE billing_lot SET amount = amount + 1, remaining = remaining + 1 WHERE kind = 'paid'", {"lots", "lot_rows"}),
+    ("UPDATE billing_lot SET account_id = (SELECT min(id) FROM billing_account)", {"lots", "lot_rows"}),
+    ("UPDATE billing_lotuse SET amount = amount + 1", {"lot_rows"}),
+    ("UPDATE billing_order SET clawed_nanos = clawed_nanos + 1", {"orders", "clawed_back"}),
+    ("UPDATE billing_order SET refunded_cents = 0", {"clawed_back"}),
+    ("UPDATE billing_order SET disputed_cents = 0", {"clawed_back"}),
+    ("UPDATE billing_order SET paid_cents = paid_cents + 1", {"clawed_back"}),
+    ("UPDATE billing_order SET credits = credits + 1", {"orders", "clawed_back"}),
+    ("UPDATE billing_order SET status = 'open'", {"orders", "clawed_back"}),
+    ("UPDATE billing_dispute SET state = 2", {"clawed_back"}),
+    ("UPDATE billing_redeemcode SET uses = 0", {"codes"}),
+]
+
+
+def test_every_figure_that_is_changed_by_hand_is_found(organization: Organization) -> None:
+    _, events = everything(organization, is_won=False)
+    for event in events:
+        deliver(event)
+    lots.sync(ledger.account_of(organization))
+    codes.redeem(organization=organization, code=codes.create(credits=5, max_uses=2), by=None)
+    assert drift() == []
+    for statement, found in CORRUPTIONS:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(statement)
+            assert {one.split()[0] for one in drift()} == found, statement
+            transaction.set_rollback(True)
+    assert drift() == []
 
 
 # ---------------------------------------------------------------- lost webhooks

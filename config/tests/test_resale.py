@@ -192,6 +192,33 @@ def test_the_markup_of_a_day_is_paid_once_when_the_day_is_settled() -> None:
     assert drift() == []
 
 
+def test_a_request_over_midnight_earns_on_the_day_that_it_ended() -> None:
+    parent = reseller()
+    made = customer(parent)
+    first = datetime(2026, 11, 5, tzinfo=UTC)
+    Resale.objects.filter(pk=made.pk).update(created_at=first)
+    rates.set_price(model="m", rates={"input": "1"})
+    reselling.set_markup(parent=parent, markup_bps=10_000, markups={}, by=None)
+    marked_up = Price.objects.get(markup_bps=10_000)
+    key = pages_kit.key_of(made.child)
+    before = posted(parent)
+    assert reselling.earn(date(2026, 11, 6)) == 0  # the day is over, the request is not
+    late = {"created_at": first + timedelta(hours=24, minutes=10), "cost_nanos": 1_000}
+    used(key, marked_up.pk, first + timedelta(hours=23, minutes=50), **late)
+    settlement.settle_all()
+    assert [reselling.earn(date(2026, 11, 7)), reselling.earn(date(2026, 11, 8))] == [1, 0]
+    assert posted(parent) - before == 500
+
+
+def test_an_organization_that_ends_is_not_filled_up() -> None:
+    parent = reseller()
+    made = customer(parent)
+    reselling.set_allowance(made, nanos=NANOS_PER_CREDIT, by=None)
+    Organization.objects.filter(pk=made.child_id).update(status=Organization.Status.CLOSING)
+    assert reselling.pay_allowances() == 0
+    assert posted(made.child) == 0
+
+
 def test_the_pages_of_a_reseller(client: Client) -> None:
     parent = reseller()
     client.force_login(parent.memberships.get().user)
@@ -259,6 +286,35 @@ def test_what_was_too_much_is_given_back_once() -> None:
     assert mail.outbox[0].bcc == ["payer@example.com"]
     assert "given back 0.09255 credits" in mail.outbox[0].body
     assert Event.objects.filter(kind="usage.rerated").count() == 2
+    assert drift() == []
+
+
+def test_what_was_corrected_before_is_not_given_back_again() -> None:
+    first, again = correction(), correction()
+    right = rates.set_price(model=first.wrong.model, rates={"input": "1", "output": "1"})
+    later = Rerating.objects.create(
+        wrong=first.wrong, right=right, starts_at=first.starts_at, ends_at=first.ends_at, reason="Still wrong."
+    )
+    Rerating.objects.filter(pk=again.pk).update(wrong=first.wrong, right=first.right)
+    again.refresh_from_db()
+    organization = OrganizationFactory()
+    used(pages_kit.key_of(organization), first.wrong_id, YESTERDAY, cost_nanos=2_468_000)
+    settlement.settle_all()
+    before = posted(organization)
+    for one in (first, again, later):
+        rerating.reckon(one)
+    assert rerating.apply(first, by=None) == 1
+    assert posted(organization) - before == 617_000
+    for one in (again, later):
+        with pytest.raises(rerating.NotReady):
+            rerating.apply(one, by=None)
+        rerating.reckon(one)
+    assert rerating.apply(again, by=None) == 0
+    rerating.reckon(later)
+    line = later.lines.get()
+    assert (line.charged, line.correct) == (1_851_000, 1_234_000)
+    assert rerating.apply(later, by=None) == 1
+    assert posted(organization) - before == 1_234_000
     assert drift() == []
 
 

@@ -63,7 +63,7 @@ def llama_models(installation: Installation, llama: Service, llama_embeddings: S
 @pytest.fixture
 def customer(site: Installation, llama_models: None, web: Service) -> Iterator[Customer]:
     record = site.clerk.organization(name="sdk", credit_nanos=CREDIT)
-    with OpenAI(base_url=f"{web.url}/v1", api_key=record["secret"], timeout=20, max_retries=0) as client:
+    with OpenAI(base_url=f"{web.url}/v1", api_key=record["secret"], timeout=60, max_retries=0) as client:
         yield Customer(site, record, client)
 
 

@@ -22,7 +22,7 @@ def surface() -> Iterator[Surface]:
 @pytest.fixture(scope="module")
 def sdk(surface: Surface) -> Iterator[anthropic.Anthropic]:
     base = surface.url.removesuffix("/v1")
-    with anthropic.Anthropic(base_url=base, api_key=SECRET, timeout=20, max_retries=0) as client:
+    with anthropic.Anthropic(base_url=base, api_key=SECRET, timeout=60, max_retries=0) as client:
         yield client
 
 

@@ -1,37 +1,23 @@
 """Ways in that need a browser: passkeys in Chromium's virtual authenticator, a device, another site's account."""
 
-import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, CDPSession, Page, expect, sync_playwright
+from playwright.sync_api import Browser, CDPSession, Page, expect
 
 from config.tests import identity
+from config.tests.chromium import PATIENCE_MS, complaints_of
 from config.tests.processes import Installation, Service
 from sandbox.processes import free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("identity")]
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
 PASSWORD = "copper-pine-42"
 # The refusal of the administration, its icon that nobody made, and what allauth says of a passkey that is not there.
 EXPECTED = ("403 (Forbidden)", "404 (Not Found)", "NotAllowedError")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM:
-        if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail("REQUIRE_BROWSER=1, but there is no chromium on PATH; CHROMIUM may name one")
-        pytest.skip("no chromium on PATH; CHROMIUM may name one")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--headless", "--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 def _web(installation: Installation, **environment: str) -> Service:
@@ -55,10 +41,8 @@ def page(browser: Browser, site_here: Service) -> Iterator[Page]:
 def _page(browser: Browser, site: Service) -> Iterator[Page]:
     context = browser.new_context(base_url=f"http://localhost:{site.port}", viewport={"width": 390, "height": 844})
     page = context.new_page()
-    page.set_default_timeout(10_000)
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.set_default_timeout(PATIENCE_MS)
+    complaints = complaints_of(page)
     yield page
     context.close()
     assert [text for text in complaints if not any(part in text for part in EXPECTED)] == []
@@ -147,6 +131,7 @@ def test_a_passkey_is_the_second_factor_after_a_password(page: Page, site: Insta
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in", exact=True).click()
     expect(page.get_by_role("heading", name="Confirm that it is you")).to_be_visible()
+    page.wait_for_load_state()  # until then the button has no script
     page.get_by_role("button", name="Use a passkey").click()
     page.wait_for_url("**/o/*/")
 

@@ -1,6 +1,5 @@
 """Inviting and accepting in real browsers: two people, a mail between them; then exporting, and every page's shape."""
 
-import os
 import re
 import secrets
 import time
@@ -9,36 +8,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from config.tests.processes import Installation, Service
-from config.tests.test_browser import ARGUMENTS, CHROMIUM, PASSWORD, WIDTHS, Visitor, _keep_picture, _problems, _visitor
+from config.tests.test_browser import PASSWORD, WIDTHS, Visitor, _keep_picture, _problems, _visitor
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("team")]
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM:
-        if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail("REQUIRE_BROWSER=1, but there is no chromium on PATH; CHROMIUM may name one")
-        pytest.skip("no chromium on PATH; CHROMIUM may name one")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[Installation]:
-    with Installation() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def web(site: Installation) -> Service:
+def web(installation: Installation) -> Service:
     """Mail goes to its log."""
-    return site.web(DEBUG="1", EMAIL_URL="console:")
+    return installation.web(DEBUG="1", EMAIL_URL="console:")
 
 
 @pytest.fixture

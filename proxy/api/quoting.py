@@ -151,7 +151,9 @@ def _outputs(job: Job, route: Route) -> int:
 
 def _worst_case(job: Job, rate: Rate, outputs: int) -> int:
     try:
-        return pricing.worst_case(job.input_tokens, outputs, rate, job.tier, units=_units(job))
+        return pricing.worst_case(
+            job.input_tokens, outputs, rate, job.tier, units=_units(job), keeps_cache_12h=job.keeps_cache_12h
+        )
     except Unpriced as error:
         raise InvalidRequest(
             f"The model {job.model!r} has no price for {error.unit} and cannot be used here.",

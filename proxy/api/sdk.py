@@ -120,7 +120,7 @@ def reserve(request: Request) -> Response:
             price_version=rate.version,
             end_user=fields["userId"],
             run_id=fields["runId"] or wire.run_id,
-            run_cap=wire.run_max_nanos or 0,
+            run_cap=0 if wire.run_max_nanos is None else max(1, wire.run_max_nanos),
         )
     )
     if isinstance(answer, Refused):

@@ -153,14 +153,21 @@ class Cashier:
                 end_user=exchange.end_user,
                 run_id=exchange.run_id,
                 stream=exchange.job.is_stream,
-                run_cap=(exchange.run_max_nanos or 0) if exchange.run_id else 0,
+                run_cap=0 if exchange.run_max_nanos is None or not exchange.run_id else max(1, exchange.run_max_nanos),
             )
         )
 
     def _worst_case(self, exchange: Exchange, outputs: int) -> int:
         job = exchange.job
         try:
-            return pricing.worst_case(job.input_tokens, outputs, exchange.rate, job.tier, units=job.units)
+            return pricing.worst_case(
+                job.input_tokens,
+                outputs,
+                exchange.rate,
+                job.tier,
+                units=job.units,
+                keeps_cache_12h=job.keeps_cache_12h,
+            )
         except pricing.Unpriced as error:
             raise InvalidRequest(
                 f"The model {job.model!r} has no price for {error.unit} and cannot be used here.",

@@ -334,7 +334,8 @@ class Gateway:
             async with self._concurrency.place(at_once, arrival.request_id):
                 await self._run_or_fall_back(arrival, exchange)
         except BaseException:
-            if exchange.idempotency_key and not response.is_started:
+            # A charge that is still on its way ends the claim itself: freed, a repeat would be charged again.
+            if exchange.idempotency_key and not response.is_started and not exchange.is_charged:
                 await asyncio.shield(
                     self._cashier.teller.release(
                         organization_id=key.organization_id, key=idempotency_key, request_id=arrival.request_id

@@ -131,8 +131,8 @@ def delivered(job: Job, answer: dict[str, Any]) -> Mapping[str, int]:
             seconds = float(seconds)
         except ValueError:
             return {}
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds) or seconds < 0:
-        return {}
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_SECONDS:
+        return {}  # NaN, too
     return {"milliseconds": round(seconds * 1000)}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from proxy.gateway import audio, image_tool, images, messages, responses, speech, texts, words
+from proxy.gateway import audio, fields, image_tool, images, messages, responses, speech, texts, words
 from proxy.gateway.forms import Upload
 from proxy.gateway.jobs import DEFAULT_OUTPUT_TOKENS, Endpoint, Job
 from proxy.gateway.message_answers import MessageMeter
@@ -116,5 +116,7 @@ def upstream_body(endpoint: Endpoint, job: Job, deployment: Deployment, *, outpu
         name = job.output_limit_field
         if name == "max_completion_tokens" and deployment.kind not in {"openai", "azure"}:
             name = "max_tokens"
+        for other in fields.OUTPUT_LIMITS:
+            body.pop(other, None)  # the provider might go by it
         body[name] = output_cap
     return orjson.dumps(body)

@@ -38,7 +38,7 @@ class Exchange:
     that came with it. `visibility` is that of its images in the gallery; empty: they are not kept. `answer` is what the
     client got, where transcripts are kept. `companion` is what its hosted image tool makes: a request of its own that
     begins and ends with this one. `traceparent` is the client's own, unread. `attempt_times` are beginning and end of
-    the last attempts.
+    the last attempts. `is_charged` is whether it costs something, committed or still on its way to be.
     """
 
     request_id: UUID
@@ -67,6 +67,7 @@ class Exchange:
     attempts: list[dict[str, Any]] = field(default_factory=list)
     attempt_times: list[tuple[float, float]] = field(default_factory=list)
     is_captured: bool = False
+    is_charged: bool = False
     answer: bytes = field(default=b"", repr=False)
     companion: "Exchange | None" = None
 

@@ -5,6 +5,8 @@ from typing import Any
 from proxy.gateway.errors import InvalidRequest, UnsupportedValue
 
 MAX_TOKENS_BOUND = 100_000_000
+# What limits the output: OpenAI's names, new and old, and llama.cpp's own, which there counts before them.
+OUTPUT_LIMITS = ("max_output_tokens", "max_completion_tokens", "max_tokens", "n_predict")
 TIERS = frozenset({"auto", "default", "flex", "scale", "priority", "fast", "standard_only", "ultrafast"})
 
 
@@ -38,6 +40,13 @@ def maximum(body: dict[str, Any], name: str) -> int | None:
     if body.get(name) in (None, -1):
         return None
     return integer(body, name, 0, 0, MAX_TOKENS_BOUND)
+
+
+def output_limit(body: dict[str, Any]) -> int | None:
+    """The most output tokens by whichever of a body's limits the provider goes by; None: there is no limit."""
+    limits = [maximum(body, name) for name in OUTPUT_LIMITS if body.get(name) is not None]
+    known = [limit for limit in limits if limit is not None]
+    return max(known) if known and len(known) == len(limits) else None
 
 
 def wants_usage(body: dict[str, Any]) -> bool:

@@ -44,6 +44,14 @@ class Job:
     tool: "Job | None" = None
     details: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def keeps_cache_12h(self) -> bool:
+        """Whether the body asks for a prompt cache that lasts longer, whose writes cost most."""
+        options = self.body.get("prompt_cache_options")
+        ttl = options.get("ttl") if isinstance(options, dict) else None
+        retention = self.body.get("prompt_cache_retention")
+        return ttl not in (None, "30m") or retention not in (None, "in_memory", "in-memory")
+
 
 @dataclass(frozen=True, slots=True)
 class Rendered:

@@ -14,7 +14,7 @@ import orjson
 import structlog
 
 from billing.money import format_credits
-from billing.teller import Capture, Settled, StoredResponse
+from billing.teller import Capture, RowRefused, Settled, StoredResponse, TellerUnavailable
 from billing.usage_counts import NO_UNITS
 from proxy.gateway import image_tool, metrics
 from proxy.gateway.activity import ACTIVITY
@@ -107,9 +107,13 @@ class Relay:
 
     async def _commit(self, exchange: Exchange, capture: Capture, *, is_counted: bool = True) -> Settled:
         asked_at = time.perf_counter()
+        exchange.is_charged = capture.cost > 0
         try:
             async with asyncio.timeout(CAPTURE_TIMEOUT_S):
                 settled = await asyncio.shield(self._cashier.teller.capture(capture))
+        except (RowRefused, TellerUnavailable):
+            exchange.is_charged = False
+            raise
         except TimeoutError:
             log.error("capture_waits_for_database", request_id=str(capture.request_id), cost=capture.cost)
             raise Unavailable(retry_s=5) from None

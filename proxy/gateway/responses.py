@@ -74,7 +74,7 @@ def parse(body: dict[str, Any]) -> Job:
         wants_usage=True,
         prompt_tokens=bound,
         input_tokens=tokens.with_margin(bound),
-        output_tokens=fields.maximum(body, "max_output_tokens"),
+        output_tokens=fields.output_limit(body),
         answers=1,
         tier=fields.tier(body),
         end_user=fields.end_user(body),
@@ -124,7 +124,7 @@ def searches(answer: dict[str, Any]) -> Mapping[str, int]:
     told: Any = answer.get("tool_usage")
     for name in (WEB_SEARCH, "num_requests"):
         told = told.get(name) if isinstance(told, dict) else None
-    if type(told) is int and told > calls:
+    if type(told) is int and calls < told <= MAX_TOOL_CALLS:
         calls = told
     return {WEB_SEARCH_CALLS: calls} if calls else {}
 

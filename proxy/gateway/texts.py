@@ -19,8 +19,6 @@ def chat(body: dict[str, Any]) -> Job:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise InvalidRequest("'messages' must be a non-empty array.", param="messages")
-    maximum = fields.maximum(body, "max_completion_tokens")
-    legacy = fields.maximum(body, "max_tokens")
     bound = tokens.messages_bound(body, model)
     return Job(
         model=model,
@@ -29,7 +27,7 @@ def chat(body: dict[str, Any]) -> Job:
         wants_usage=fields.wants_usage(body),
         prompt_tokens=bound,
         input_tokens=tokens.with_margin(bound),
-        output_tokens=maximum if maximum is not None else legacy,
+        output_tokens=fields.output_limit(body),
         answers=fields.integer(body, "n", 1, 1, MAX_CHOICES),
         tier=fields.tier(body),
         end_user=fields.end_user(body),
@@ -47,7 +45,9 @@ def completions(body: dict[str, Any]) -> Job:
     best_of = fields.integer(body, "best_of", n, 1, MAX_CHOICES)
     if best_of < n:
         raise InvalidRequest("'best_of' must be at least 'n'.", param="best_of")
-    maximum = fields.maximum(body, "max_tokens")
+    # Without any limit OpenAI writes 16 tokens, and others without end: they are told.
+    is_limited = any(body.get(name) is not None for name in fields.OUTPUT_LIMITS)
+    default = None if is_limited else COMPLETIONS_DEFAULT_MAX_TOKENS
     return Job(
         model=model,
         body=body,
@@ -55,11 +55,12 @@ def completions(body: dict[str, Any]) -> Job:
         wants_usage=fields.wants_usage(body),
         prompt_tokens=bound,
         input_tokens=tokens.with_margin(bound),
-        output_tokens=COMPLETIONS_DEFAULT_MAX_TOKENS if maximum is None else maximum,
+        output_tokens=fields.output_limit(body) if is_limited else default,
         answers=max(n, best_of) * prompts,
         tier=fields.tier(body),
         end_user=fields.end_user(body),
         output_limit_field="max_tokens",
+        own_limit=default,
     )
 
 

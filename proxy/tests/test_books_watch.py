@@ -27,6 +27,8 @@ def test_a_drift_freezes_and_is_told_once_until_it_is_gone() -> None:
     Account.objects.filter(pk=bad.pk).update(held=0)
     assert books_watch.watch() == 0
     assert Incident.objects.get(title=books_watch.TITLE).resolved_at is not None
+    bad.refresh_from_db()
+    assert bad.status == Account.Status.OPEN
 
 
 @pytest.mark.django_db

@@ -64,6 +64,15 @@ def test_a_retry_takes_the_place_of_an_answer_and_of_all_after_it():
         conversations.say(conversation=one, said=answer(), replaces=first.public_id)
 
 
+def test_an_answer_that_is_sent_twice_is_kept_once():
+    one = begun()
+    wrong = conversations.say(conversation=one, said=answer("Wrong."))
+    right = answer("Right.", request_id=uuid4())
+    kept = conversations.say(conversation=one, said=right, replaces=wrong.public_id)
+    assert conversations.say(conversation=one, said=right, replaces=wrong.public_id) == kept
+    assert texts(one) == ["What is a tuppence?", "Right."]
+
+
 def test_a_message_of_another_conversation_replaces_nothing():
     one, other = begun(), begun()
     theirs = conversations.say(conversation=other, said=answer())

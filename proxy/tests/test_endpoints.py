@@ -4,7 +4,7 @@ import struct
 import orjson
 import pytest
 
-from proxy.gateway import endpoints, texts, tokens
+from proxy.gateway import audio, endpoints, fields, responses, texts, tokens
 from proxy.gateway.errors import InvalidRequest
 from proxy.gateway.snapshots import Deployment
 
@@ -56,6 +56,28 @@ def test_the_clients_own_limit_bounds_the_output():
     both = {"model": "m", "messages": HELLO, "max_tokens": 7, "max_completion_tokens": 9}
     assert CHAT.parse(both).output_tokens == 9
     assert COMPLETIONS.parse({"model": "m", "prompt": "x"}).output_tokens == 16
+
+
+@pytest.mark.parametrize(
+    ("limits", "most"),
+    [
+        ({"max_tokens": 900, "max_completion_tokens": 1}, 900),  # the provider may go by either
+        ({"max_tokens": 1, "n_predict": 900}, 900),  # llama.cpp's own name counts before the others there
+        ({"max_tokens": 1, "max_completion_tokens": -1}, None),
+        ({"max_tokens": -1}, None),
+    ],
+)
+@pytest.mark.parametrize(("endpoint", "more"), [(CHAT, {"messages": HELLO}), (COMPLETIONS, {"prompt": "x"})])
+def test_the_hold_is_for_the_largest_of_several_limits(endpoint, more, limits, most):
+    job = endpoint.parse({"model": "m", **more, **limits})
+    assert job.output_tokens == most
+    told = orjson.loads(endpoints.upstream_body(endpoint, job, deployment(), output_cap=50))
+    assert {name: told[name] for name in told if name in fields.OUTPUT_LIMITS} == {"max_tokens": 50}
+
+
+def test_a_completion_without_a_limit_is_told_the_one_that_is_held_for():
+    job = COMPLETIONS.parse({"model": "m", "prompt": "x"})
+    assert orjson.loads(endpoints.upstream_body(COMPLETIONS, job, deployment(), output_cap=None))["max_tokens"] == 16
 
 
 def test_candidates_and_prompts_multiply_the_answers():
@@ -128,3 +150,13 @@ def test_hostile_shapes_are_counted_without_failing():
         deep = {"a": [deep, None, 1.5, True]}
     for message in (deep, "text", None, 3, {"role": "user", "content": [deep, None, "x", {"type": "input_audio"}]}):
         assert tokens.messages_bound({"messages": [message]}, "gpt-4o") > 0
+
+
+@pytest.mark.parametrize("seconds", [1e300, "1e300", "inf", float("nan"), -1, True, 10**18])
+def test_a_length_beyond_any_recording_is_no_report(seconds):
+    assert audio.delivered(CHAT.parse({"model": "m", "messages": HELLO}), {"duration": seconds}) == {}
+
+
+def test_searches_beyond_any_request_are_no_report():
+    told = {"output": [{"type": "web_search_call"}], "tool_usage": {"web_search": {"num_requests": 10**18}}}
+    assert list(responses.searches(told).values()) == [1]

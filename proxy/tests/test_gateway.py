@@ -1,5 +1,6 @@
 """Who may ask what, in which shape a refusal comes, and what the upstream gets to see."""
 
+import asyncio
 import time
 from dataclasses import replace
 from ipaddress import ip_network
@@ -7,8 +8,9 @@ from ipaddress import ip_network
 import orjson
 import pytest
 
-from billing.pricing import Prices
+from billing.pricing import Prices, Rate
 from billing.teller import Refused
+from proxy.gateway import relay
 from proxy.tests.kit import (
     CUT,
     DEPLOYMENT,
@@ -320,6 +322,32 @@ async def test_end_users_and_runs_are_recorded():
     first, second = kit.teller.captures
     assert (first.end_user, first.run_id) == ("header-user", "run-1")
     assert second.end_user == "body-user"
+
+
+async def test_a_charge_that_waits_for_the_database_keeps_its_idempotency_key(monkeypatch):
+    monkeypatch.setattr(relay, "CAPTURE_TIMEOUT_S", 0.01)
+    kit = Kit(OK)
+    capture, is_back = kit.teller.capture, asyncio.Event()
+
+    async def wait(row):
+        await is_back.wait()
+        return await capture(row)
+
+    monkeypatch.setattr(kit.teller, "capture", wait)
+    assert (await kit.call(body=chat(), headers={"idempotency-key": "a"})).status == 503
+    is_back.set()
+    again = await kit.call(body=chat(), headers={"idempotency-key": "a"})
+    assert (again.status, again.headers["idempotent-replayed"]) == (200, "true")
+    assert len(kit.teller.captures) == 1
+
+
+async def test_a_longer_prompt_cache_is_held_for():
+    rate = Rate("m", 1, Prices(input=1_000_000_000, cache_write_12h=2_500_000_000, output=0))
+    kit = Kit(OK, OK, routes=(replace(ROUTE, rate=rate),))
+    await kit.call(body=chat())
+    await kit.call(body=chat(prompt_cache_options={"ttl": "12h"}))
+    short, long = (capture.hold for capture in kit.teller.captures)
+    assert long > 2 * short
 
 
 async def test_an_idempotency_key_answers_a_repeat_from_the_first_result():

@@ -184,8 +184,10 @@
     tidy();
     const about = { request: "", cost: null, ending: "", usage: null };
     const fields = () => ({ answered_by: asked.model, request_id: about.request, ending: about.ending, replaces: replaced?.id });
+    /* Whoever leaves keeps what there is; what is on its way already is kept once, by its request. */
+    let isWhole = false;
     const rescue = () => {
-      about.ending = "cut";
+      if (!isWhole) about.ending = "cut";
       if (message.text) keep(message, fields(), { keepalive: true }).catch(() => {});
     };
     addEventListener("pagehide", rescue);
@@ -199,10 +201,11 @@
       if (isStopped(error)) about.ending = "stopped";
       else failure = error;
     } finally {
-      removeEventListener("pagehide", rescue);
       message.element.removeAttribute("aria-busy");
     }
+    isWhole = true;
     if (!message.text && (failure || about.ending === "stopped")) {
+      removeEventListener("pagehide", rescue);
       remove(message);
       if (replaced) putBack(replaced);
       state(failure ? "" : "Stopped.");
@@ -219,6 +222,7 @@
     state(summary(about, seconds));
     if (failure) trouble.show(failure, () => again(message));
     await keep(message, fields()).catch((error) => trouble.show(new Error(`The answer is not kept: ${error.message}`)));
+    removeEventListener("pagehide", rescue);
     tidy();
     listAgain().catch(() => {});
     if (!about.cost) settleLater(message, about, seconds);
