@@ -38,7 +38,7 @@ def settle_all() -> int:
         try:
             settled += settle_account(account)
         except DatabaseError as error:
-            log.error("account_not_settled", account_id=account.pk, error=type(error).__name__)  # noqa: TRY400
+            log.error("account_not_settled", account_id=account.pk, error=type(error).__name__)
             failure = error
     if failure is not None:
         raise failure
