@@ -11,7 +11,7 @@ RUN := $(UV) run --frozen --no-sync
 CHECK_ENV := env -u DEBUG SECRET_KEY=only-for-checks-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGH \
 	SITE_URL=https://tuppence.example EMAIL_URL=smtp://mail.tuppence.example DATABASE_URL=postgres://checks@127.0.0.1:1/checks REDIS_URL= DB_POOL_SIZE=0
 
-.PHONY: help run test screenshots lint format bench chaos docs install clean
+.PHONY: help run test screenshots lint format bench bench-full chaos docs install clean
 
 help:
 	@echo "make run     start everything here (PORT=8000 DATA_DIR=./.data; DATABASE_URL and REDIS_URL to use your own)"
@@ -20,6 +20,7 @@ help:
 	@echo "make docs    the documentation as a site, in .site/ (ARGS=serve shows it)"
 	@echo "make chaos   everything struck at random under load, books proved (CHAOS_MINUTES=10; CHAOS_SEED=...; ARGS=...)"
 	@echo "make bench   the gateway's overhead, and its peers' where installed"
+	@echo "make bench-full  the same beside nginx, LiteLLM and Portkey, and what growth costs (12 minutes; ARGS=--help)"
 
 .uv/bin/uv:
 	python3 -m venv .uv
@@ -55,6 +56,10 @@ format: install
 bench: install
 	@$(RUN) python -m bench $(ARGS)
 
+# Peers are installed once, in .bench/; the Markdown for docs/performance.md goes to bench/results/full.md.
+bench-full: install
+	@$(RUN) python -m bench.full $(ARGS)
+
 # Kills, stops, cuts and fills up; exit code 1 if the books are not right after it. ARGS names parts: `storm failover`.
 chaos: install
 	@CHAOS_SEED=$(CHAOS_SEED) CHAOS_MINUTES=$(CHAOS_MINUTES) $(RUN) python -m chaos $(ARGS)
@@ -64,4 +69,4 @@ docs: $(filter .uv/bin/uv,$(UV))
 	@UV_PROJECT_ENVIRONMENT=.venv-docs NO_MKDOCS_2_WARNING=1 $(UV) run --frozen --quiet --only-group docs mkdocs $(or $(ARGS),build --strict)
 
 clean:
-	rm -rf .venv .venv-docs .site .uv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache staticfiles
+	rm -rf .venv .venv-docs .site .uv .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache staticfiles

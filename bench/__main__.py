@@ -7,7 +7,7 @@ In one run and in interleaved rounds, against the same upstream and from the sam
 - `bare`: uvicorn + bare ASGI + aiohttp passing the same bytes through (`bench/bare.py`);
 - `nginx`: `proxy_pass` with kept-alive upstream connections, where nginx is installed.
 
-CPU is what the kernel charged to the target's processes (utime + stime of /proc/<pid>/stat); PostgreSQL's is apart.
+CPU is what the kernel charged to the target's processes; PostgreSQL's is apart.
 Figures are medians of the rounds; ratios are taken within a round. Wall-clock figures of a shared machine vary up
 to 2x.
 """
@@ -17,102 +17,23 @@ import contextlib
 import json
 import os
 import platform
-import shutil
-import socket
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from config.tests.processes import HOST, Installation, Service, processes_below
+from bench.figures import median_ratio, medians
+from bench.peers import Missing, Upstreams, start_nginx
+from bench.targets import CONNECTIONS, CREDIT_NANOS, Failed, Target, listens, load, measure, peak_memory_mb, say
+from config.tests.processes import HOST, Installation, Service
 from sandbox.processes import free_port
 
 RESULTS = Path(__file__).parent / "results"
-TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 KINDS = ("json", "burst", "paced", "responses", "embeddings", "multipart")
 REPEATED = KINDS[:2]  # measured in each round; the others in the first
-CONNECTIONS = 32
 SLOW_STREAMS = 1_000
 MINUTES = {"units": {"minute": "0.006"}}
-CREDIT_NANOS = 1_000_000 * 10_000_000
-NGINX = """
-daemon off; pid {home}/nginx.pid; error_log {home}/nginx.err warn; worker_processes 1;
-events {{ worker_connections 2048; }}
-http {{
-  access_log off; client_body_temp_path {home}/b; proxy_temp_path {home}/p; fastcgi_temp_path {home}/f;
-  uwsgi_temp_path {home}/u; scgi_temp_path {home}/s; keepalive_requests 100000000;
-  upstream bench {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 100000000; }}
-  server {{ listen 127.0.0.1:{port}; location / {{
-    proxy_pass http://bench; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; }} }}
-}}
-"""
-
-
-@dataclass(frozen=True)
-class Target:
-    name: str
-    port: int
-    pid: int
-    key: str = "none"
-
-
-def cpu_s(pid: int) -> float:
-    """User and system seconds of a process, its living descendants and those that it has waited for."""
-    total = 0
-    for one in processes_below(pid):
-        with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-            total += sum(int(fields[index]) for index in (11, 12, 13, 14))
-    return total * TICK_S
-
-
-def listens(port: int) -> Callable[[], bool]:
-    def is_ready() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex((HOST, port)) == 0
-
-    return is_ready
-
-
-def peak_memory_mb(pid: int) -> float:
-    """The most resident memory that the process ever had."""
-    line = Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()[0]
-    return int(line) / 1024
-
-
-def load(
-    target: Target, kind: str, *, seconds: float, rate: float = 0.0, connections: int = CONNECTIONS
-) -> dict[str, Any]:
-    """One run of the load generator; raises SystemExit when an answer was not what it must be."""
-    argv = [sys.executable, "-m", "bench.load", "--port", str(target.port), "--kind", kind, "--key", target.key]
-    argv += ["--seconds", str(seconds), "--rate", str(rate), "--connections", str(connections)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=seconds + 60)
-    if done.returncode != 0:
-        raise SystemExit(f"bench.load against {target.name} failed: {done.stderr[-2000:]}")
-    report: dict[str, Any] = json.loads(done.stdout)
-    if report["bad"] or not report["requests"]:
-        raise SystemExit(f"{target.name}, {kind}: {report['bad']} bad answers, the first: {report['first_bad']}")
-    return report
-
-
-def measure(target: Target, kind: str, *, seconds: float, postgres: int, rate: float = 0.0) -> dict[str, float]:
-    """One run with the CPU that it cost."""
-    own, database = cpu_s(target.pid), cpu_s(postgres)
-    report = load(target, kind, seconds=seconds, rate=rate)
-    time.sleep(0.05)
-    requests = report["requests"]
-    return {
-        "requests_per_s": requests / report["seconds"],
-        "cpu_ms": (cpu_s(target.pid) - own) * 1000 / requests,
-        "postgres_cpu_ms": (cpu_s(postgres) - database) * 1000 / requests,
-        "p50_ms": report["p50_ms"],
-        "p99_ms": report["p99_ms"],
-    }
 
 
 @contextlib.contextmanager
@@ -138,18 +59,9 @@ def targets(site: Installation) -> Iterator[tuple[list[Target], Target]]:
         Target("ours", web.port, web.pid, organization["secret"]),
         Target("bare", bare.port, bare.pid),
     ]
-    if nginx := shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin"):
-        port = free_port()
-        configuration = site.home / "nginx.conf"
-        configuration.write_text(NGINX.format(home=site.home, upstream=upstream, port=port))
-        argv = [nginx, "-c", str(configuration), "-e", str(site.home / "nginx.start")]
-        service = site.service("nginx", argv, is_ready=listens(port), port=port)
-        found.append(Target("nginx", port, service.pid))
+    with contextlib.suppress(Missing):
+        found.append(start_nginx(site, Upstreams(upstream, upstream), fetch=False))
     yield found, Target("upstream", upstream, upstream_service.pid)
-
-
-def medians(runs: list[dict[str, float]]) -> dict[str, float]:
-    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -165,14 +77,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             for kind in KINDS if number == 0 else REPEATED:
                 for target in measured:
                     say(f"round {number + 1}: {target.name} {kind}")
-                    result = measure(target, kind, seconds=options.seconds, postgres=postgres)
+                    result = measure(target, kind, seconds=options.seconds, stores=(postgres,))
                     runs.setdefault((target.name, kind), []).append(result)
         quarter = medians(runs["ours", "json"])["requests_per_s"] / 4
         open_loop: dict[str, list[dict[str, float]]] = {}
         for _ in range(2):
             for target in (upstream, *measured):
                 say(f"open loop at {quarter:.0f}/s: {target.name}")
-                result = measure(target, "json", seconds=options.seconds, postgres=postgres, rate=quarter)
+                result = measure(target, "json", seconds=options.seconds, stores=(postgres,), rate=quarter)
                 open_loop.setdefault(target.name, []).append(result)
         say(f"{SLOW_STREAMS} slow streams at once")
         slow = load(measured[0], "slow", seconds=0, connections=SLOW_STREAMS)
@@ -209,14 +121,10 @@ def ratios(runs: dict[tuple[str, str], list[dict[str, float]]], others: list[str
         for kind in KINDS:
             pairs = list(zip(runs["ours", kind], runs[other, kind], strict=True))
             found[f"{other} {kind}"] = {
-                "cpu": statistics.median(ours["cpu_ms"] / max(theirs["cpu_ms"], 1e-6) for ours, theirs in pairs),
-                "throughput": statistics.median(ours["requests_per_s"] / t["requests_per_s"] for ours, t in pairs),
+                "cpu": median_ratio((one["cpu_ms"], other["cpu_ms"]) for one, other in pairs),
+                "throughput": median_ratio((one["requests_per_s"], other["requests_per_s"]) for one, other in pairs),
             }
     return found
-
-
-def say(text: str) -> None:
-    print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def show(report: dict[str, Any]) -> None:
@@ -227,7 +135,7 @@ def show(report: dict[str, Any]) -> None:
     for kind in KINDS:
         for name, row in report["results"].items():
             if name.endswith(kind):
-                pg = f"{row['postgres_cpu_ms']:>11.3f}" if name.startswith("ours") else f"{'':>11}"
+                pg = f"{row['stores_cpu_ms']:>11.3f}" if name.startswith("ours") else f"{'':>11}"
                 print(
                     f"{name:<20}{row['requests_per_s']:>12,.0f}{row['cpu_ms']:>10.3f}{pg}"
                     f"{row['p50_ms']:>10.2f}{row['p99_ms']:>10.2f}"
@@ -241,7 +149,7 @@ def show(report: dict[str, Any]) -> None:
         print(f"  {name:<13}p50 {row['p50_ms']:>7.2f} ms   p99 {row['p99_ms']:>7.2f} ms")
     slow = report["slow_streams"]
     print(
-        f"\n{slow['streams']:,} slow streams at once, all finished, in {slow['seconds']:.1f} s: "
+        f"\n{slow['streams']:,} of {SLOW_STREAMS:,} slow streams at once finished, in {slow['seconds']:.1f} s: "
         f"peak memory of the worker {slow['peak_memory_mb']:.0f} MB"
     )
     print(f"\nbooks after it: {'clean' if not report['drift'] else report['drift']}")
@@ -253,7 +161,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     parser.add_argument("--out", type=Path, default=None, help="where the JSON goes (default: bench/results/)")
     options = parser.parse_args()
-    report = run(options)
+    try:
+        report = run(options)
+    except Failed as error:
+        raise SystemExit(str(error)) from None
     show(report)
     out = options.out or RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
     out.parent.mkdir(parents=True, exist_ok=True)

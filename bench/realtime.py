@@ -9,16 +9,15 @@ import argparse
 import asyncio
 import json
 import resource
-import statistics
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from bench.__main__ import CREDIT_NANOS, Target, cpu_s, listens, say
+from bench.figures import median_difference, median_ratio, medians, quantile
 from bench.realtime_peers import SOUND
+from bench.targets import CREDIT_NANOS, Target, cpu_s, listens, memory_mb, say
 from config.tests.processes import HOST, Installation, Service
 from sandbox.processes import free_port
 
@@ -27,17 +26,11 @@ IDLE = 1_000
 PRICES = {"input": 4_000, "output": 24_000, "audio_input": 32_000, "audio_output": 64_000}
 
 
-def memory_mb(pid: int) -> float:
-    """The resident memory of a process now."""
-    line = Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()[0]
-    return int(line) / 1024
-
-
-async def _talk(session: aiohttp.ClientSession, target: Target, bursts: int) -> int:
-    """One client: so many bursts, one after the other; returns the messages that came."""
+async def _talk(session: aiohttp.ClientSession, target: Target, until: float) -> int:
+    """One client: at least one burst, and one after the other until then; returns the messages that came."""
     messages = 0
     async with session.ws_connect(*_address(target), compress=0) as socket:
-        for _ in range(bursts):
+        while not messages or time.perf_counter() < until:
             await socket.send_json({"burst": BURST})
             while not (await socket.receive_str()).startswith('{"burst"'):
                 messages += 1
@@ -45,13 +38,13 @@ async def _talk(session: aiohttp.ClientSession, target: Target, bursts: int) -> 
     return messages
 
 
-async def throughput(target: Target, bursts: int) -> dict[str, float]:
+async def throughput(target: Target, seconds: float) -> dict[str, float]:
     own, started = cpu_s(target.pid), time.perf_counter()
     async with aiohttp.ClientSession(headers=_headers(target)) as session:
-        counts = await asyncio.gather(*(_talk(session, target, bursts) for _ in range(CLIENTS)))
-    seconds, messages = time.perf_counter() - started, sum(counts)
+        counts = await asyncio.gather(*(_talk(session, target, started + seconds) for _ in range(CLIENTS)))
+    took, messages = time.perf_counter() - started, sum(counts)
     cpu = cpu_s(target.pid) - own
-    return {"messages_per_s": messages / seconds, "cpu_us": cpu * 1e6 / messages, "per_core": messages / cpu}
+    return {"messages_per_s": messages / took, "cpu_us": cpu * 1e6 / messages, "per_core": messages / cpu}
 
 
 async def round_trips(target: Target, count: int) -> dict[str, float]:
@@ -65,7 +58,7 @@ async def round_trips(target: Target, count: int) -> dict[str, float]:
             await socket.send_json({"burst": 0, "audio": SOUND})
             await socket.receive_str()
             times.append((time.perf_counter() - started) * 1000)
-    return {"p50_ms": statistics.median(times), "p99_ms": statistics.quantiles(times, n=100)[98]}
+    return {"p50_ms": quantile(sorted(times), 0.5), "p99_ms": quantile(sorted(times), 0.99)}
 
 
 async def idle_memory(target: Target, count: int) -> float:
@@ -87,39 +80,46 @@ def _address(target: Target) -> tuple[str]:
 
 
 def _headers(target: Target) -> dict[str, str]:
-    return {"authorization": f"Bearer {target.key}"}
+    more = (header.partition(": ") for header in target.headers)
+    return {"authorization": f"Bearer {target.key}", **{name: value for name, _, value in more}}
 
 
-def _peer(site: Installation, name: str, **environment: str) -> Service:
+def start(site: Installation, name: str, **environment: str) -> Service:
+    """One application of `bench.realtime_peers` under uvicorn."""
     port = free_port()
     argv = [sys.executable, "-m", "uvicorn", f"bench.realtime_peers:{name}", "--host", HOST, "--port", str(port)]
     argv += ["--ws", "websockets-sansio", "--no-access-log", "--log-level", "warning"]
     return site.service(name, argv, is_ready=listens(port), port=port, **environment)
 
 
-def run(rounds: int, bursts: int) -> dict[str, Any]:
+def offer(site: Installation, upstream_port: int) -> None:
+    """The model that is asked for."""
+    site.clerk.model(
+        name="bench-realtime",
+        base_url=f"http://{HOST}:{upstream_port}/v1",
+        upstream_name="m",
+        prices=PRICES,
+        endpoints=["/v1/realtime"],
+    )
+
+
+def run(rounds: int, seconds: float) -> dict[str, Any]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8_192)), hard))
     with Installation(durable=True, settings={"DEFAULT_RPM": "0"}) as site:
-        upstream = _peer(site, "upstream")
+        upstream = start(site, "upstream")
         organization = site.clerk.organization(name="bench", credit_nanos=CREDIT_NANOS * 100)
-        site.clerk.model(
-            name="bench-realtime",
-            base_url=f"http://{HOST}:{upstream.port}/v1",
-            upstream_name="m",
-            prices=PRICES,
-            endpoints=["/v1/realtime"],
-        )
+        offer(site, upstream.port)
         web = site.web(workers=1, LOG_LEVEL="warning")
-        bare = _peer(site, "bare", BENCH_UPSTREAM=f"http://{HOST}:{upstream.port}/v1/realtime")
+        bare = start(site, "bare", BENCH_UPSTREAM=f"http://{HOST}:{upstream.port}/v1/realtime")
         found = [Target("ours", web.port, web.pid, organization["secret"]), Target("bare", bare.port, bare.pid)]
         runs: dict[str, list[dict[str, float]]] = {}
         for target in found:
-            asyncio.run(throughput(target, 1))
+            asyncio.run(throughput(target, 0))
         for number in range(rounds):
             for target in found:
                 say(f"round {number + 1}: {target.name}")
-                one = asyncio.run(throughput(target, bursts)) | asyncio.run(round_trips(target, 300))
+                one = asyncio.run(throughput(target, seconds)) | asyncio.run(round_trips(target, 300))
                 runs.setdefault(target.name, []).append(one)
         memory = {}
         for target in found:
@@ -128,12 +128,9 @@ def run(rounds: int, bursts: int) -> dict[str, Any]:
         drift = site.clerk.reconcile()["drift"]
     pairs = list(zip(runs["ours"], runs["bare"], strict=True))
     return {
-        "results": {
-            name: {field: statistics.median(one[field] for one in ones) for field in ones[0]}
-            for name, ones in runs.items()
-        },
-        "cpu_ratio": statistics.median(ours["cpu_us"] / bare["cpu_us"] for ours, bare in pairs),
-        "added_p50_ms": statistics.median(ours["p50_ms"] - bare["p50_ms"] for ours, bare in pairs),
+        "results": {name: medians(ones) for name, ones in runs.items()},
+        "cpu_ratio": median_ratio((ours["cpu_us"], bare["cpu_us"]) for ours, bare in pairs),
+        "added_p50_ms": median_difference((ours["p50_ms"], bare["p50_ms"]) for ours, bare in pairs),
         "idle_memory_mb": memory,
         "drift": drift,
     }
@@ -142,9 +139,9 @@ def run(rounds: int, bursts: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.realtime", description="Measure the Realtime relay.")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--bursts", type=int, default=10, help=f"of {BURST} messages, for each of {CLIENTS} clients")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement of the throughput")
     options = parser.parse_args()
-    report = run(options.rounds, options.bursts)
+    report = run(options.rounds, options.seconds)
     print(f"\n{json.dumps(report, indent=2)}")
     if report["drift"]:
         raise SystemExit(1)

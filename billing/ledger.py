@@ -1,5 +1,6 @@
 """The books: accounts, and the transfers between them. What else moves a balance is a hold or a usage record."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -60,6 +61,13 @@ def account_of(organization: Organization) -> Account:
         organization=organization, kind=AccountKind.CUSTOMER, defaults={"credit_limit": _first_limit()}
     )
     return account
+
+
+def account_ids_of(organizations: Collection[Organization]) -> dict[int, int]:
+    """The account of each organization, by its id; those that have none get one."""
+    accounts = Account.objects.filter(organization__in=organizations, kind=AccountKind.CUSTOMER)
+    found = dict(accounts.values_list("organization_id", "pk"))
+    return {one.pk: found.get(one.pk) or account_of(one).pk for one in organizations}
 
 
 def apply_deployment_mode() -> None:

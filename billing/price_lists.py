@@ -1,5 +1,7 @@
 """Price lists: prices of their own for some organizations, made from the standard ones by a markup."""
 
+from collections.abc import Collection
+
 from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
@@ -71,8 +73,13 @@ def assign(*, organization: Organization, price_list: PriceList | None, by: User
 
 def slug_of(organization: Organization) -> str:
     """The list that an organization pays by; empty: the standard prices."""
-    slugs = BillingProfile.objects.filter(organization=organization, price_list__isnull=False)
-    return slugs.values_list("price_list__slug", flat=True).first() or ""
+    return slugs_of([organization]).get(organization.pk, "")
+
+
+def slugs_of(organizations: Collection[Organization]) -> dict[int, str]:
+    """The lists that several pay by, by their ids; those with the standard prices are left out."""
+    profiles = BillingProfile.objects.filter(organization__in=organizations, price_list__isnull=False)
+    return dict(profiles.values_list("organization_id", "price_list__slug"))
 
 
 def rates_for(organization: Organization) -> dict[str, Rate]:

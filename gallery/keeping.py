@@ -3,6 +3,7 @@
 import hashlib
 import io
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -69,9 +70,13 @@ def sniff(data: bytes) -> str:
 
 def settings_of(organization: Organization) -> GallerySettings:
     """What the organization wants; the defaults where it said nothing."""
-    return GallerySettings.objects.filter(organization=organization).first() or GallerySettings(
-        organization=organization
-    )
+    return settings_among([organization])[organization.pk]
+
+
+def settings_among(organizations: Collection[Organization]) -> dict[int, GallerySettings]:
+    """The same of several, by their ids."""
+    found = {one.organization_id: one for one in GallerySettings.objects.filter(organization__in=organizations)}
+    return {one.pk: found.get(one.pk) or GallerySettings(organization=one) for one in organizations}
 
 
 def keep(images: list[Made]) -> None:

@@ -1,5 +1,7 @@
 """An organization's own names for models, and the model that it falls back to."""
 
+from collections.abc import Collection
+
 from django.db import transaction
 
 from accounts import audit
@@ -74,5 +76,13 @@ def set_fallback(
 
 def aliases_of(organization: Organization) -> dict[str, str]:
     """The model's public name by the organization's own."""
-    rows = OrganizationAlias.objects.filter(organization=organization)
-    return dict(rows.values_list("name", "model__name"))
+    return aliases_among([organization]).get(organization.pk, {})
+
+
+def aliases_among(organizations: Collection[Organization]) -> dict[int, dict[str, str]]:
+    """The same of several, by their ids; those that have none are left out."""
+    found: dict[int, dict[str, str]] = {}
+    rows = OrganizationAlias.objects.filter(organization__in=organizations).order_by("name")
+    for organization_id, name, model in rows.values_list("organization_id", "name", "model__name"):
+        found.setdefault(organization_id, {})[name] = model
+    return found

@@ -118,3 +118,20 @@ def test_every_worker_hears_of_a_change():
         Organization.objects.filter(pk=organization.pk).update(status=Organization.Status.FROZEN)
         heard = [(notice.channel, notice.payload) for notice in listener.notifies(timeout=5, stop_after=2)]
     assert heard == [("tuppence_keys", issued.key.digest), ("tuppence_organizations", str(organization.pk))]
+
+
+def test_a_keys_use_is_noted_once_a_minute(monkeypatch, django_assert_num_queries):
+    """However often it is used, and by however many workers; a few statements for however many keys."""
+    monkeypatch.setattr(keys, "NOTED_AT_ONCE", 2)
+    fresh, busy, idle = (issue().key for _ in range(3))
+    now = timezone.now()
+    just_now, long_ago = now - timedelta(seconds=30), now - timedelta(minutes=2)
+    ApiKey.objects.filter(pk=busy.pk).update(last_used_at=just_now)
+    ApiKey.objects.filter(pk=idle.pk).update(last_used_at=long_ago)
+    with django_assert_num_queries(2):
+        keys.record_use([idle.pk, fresh.pk, busy.pk])
+    for key in (fresh, busy, idle):
+        key.refresh_from_db()
+    assert busy.last_used_at == just_now
+    assert fresh.last_used_at > just_now
+    assert idle.last_used_at > just_now

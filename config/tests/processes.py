@@ -199,6 +199,10 @@ class Clerk:
             raise ProcessFailed(f"{verb}({arguments}): {answer['error']}")
         return answer["result"]
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def close(self) -> None:
         self._process.kill()
         self._process.wait(10)

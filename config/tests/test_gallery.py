@@ -190,7 +190,7 @@ def test_settings_reach_the_gateway(cast):
     assert cast.client("admin").post(address, form).status_code == 302
     wanted = keeping.settings_of(cast.organization)
     assert (wanted.is_kept, wanted.visibility, wanted.retention_days) == (True, "unlisted", 9)
-    from proxy.keyring import snapshot_of
+    from proxy.key_snapshots import snapshot_of
 
     assert snapshot_of(pages_kit.key_of(cast.organization)).image_visibility == "unlisted"
 

@@ -9,7 +9,7 @@ from django.urls import reverse
 from billing.pricing import Prices, Rate
 from config.tests import pages_kit
 from proxy import own_models, providers
-from proxy.keyring import snapshot_of
+from proxy.key_snapshots import snapshot_of
 from proxy.models import Model
 from proxy.tests.kit import DEPLOYMENT, KEY, ROUTE, Kit, Script
 

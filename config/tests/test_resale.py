@@ -24,7 +24,7 @@ from billing.models import BillingProfile, Price, PriceList, ProviderReport, Rer
 from billing.money import NANOS_PER_CREDIT
 from billing.tests.proofs_kit import drift
 from config.tests import pages_kit
-from proxy import catalog, keyring, provider_reports, providers
+from proxy import catalog, key_snapshots, provider_reports, providers
 from proxy.models import Deployment, Model, Provider
 
 pytestmark = pytest.mark.django_db
@@ -109,7 +109,7 @@ def test_the_gateway_sells_at_the_list_of_the_key_s_organization() -> None:
     made = price_lists.save(PriceList(slug="dear", name="Dear", markup_bps=5_000))
     key = pages_kit.key_of(OrganizationFactory())
     price_lists.assign(organization=key.organization, price_list=made, by=None)
-    snapshot = keyring.snapshot_of(ApiKey.objects.select_related("organization").get(pk=key.pk))
+    snapshot = key_snapshots.snapshot_of(ApiKey.objects.select_related("organization").get(pk=key.pk))
     assert snapshot.price_list == "dear"
     loaded = catalog.load()
     own, standard = loaded.find("m", snapshot.price_list), loaded.find("m")

@@ -16,7 +16,7 @@ from billing.models import Transcript, TranscriptSettings
 from config.tests import pages_kit
 from config.tests.pages_kit import Cast, key_of, request_of, words_of
 from proxy.gateway import transcripts as gateway_transcripts
-from proxy.keyring import snapshot_of
+from proxy.key_snapshots import snapshot_of
 from proxy.transcript_store import _words_of
 
 pytestmark = pytest.mark.django_db

@@ -16,7 +16,7 @@ from proxy.gateway import keys
 from proxy.gateway.errors import Forbidden, Unauthenticated
 from proxy.gateway.snapshots import Key
 from proxy.gateway.wire import Request
-from proxy.keyring import snapshot_of, snapshot_of_organization
+from proxy.key_snapshots import snapshot_of, snapshot_of_organization
 
 SCOPE = "management"
 # Which of a person's organizations a request is about, as OpenAI's SDKs send it: a slug or a public id.
