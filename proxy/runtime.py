@@ -20,13 +20,14 @@ from proxy.client_secrets import Secrets
 from proxy.gateway import tokens
 from proxy.gateway.activity import ACTIVITY
 from proxy.gateway.admission import Cashier
-from proxy.gateway.app import Gateway, Options
+from proxy.gateway.app import Gateway
 from proxy.gateway.attempts import Attempts, Deadlines
 from proxy.gateway.concurrency import Concurrency
 from proxy.gateway.errors import Unavailable, UserBlocked
 from proxy.gateway.http_client import HttpClient
 from proxy.gateway.limits import Limiter
 from proxy.gateway.metrics import TellerObserver
+from proxy.gateway.options import Options
 from proxy.gateway.owned import Keeper
 from proxy.gateway.passthrough import Passthrough
 from proxy.gateway.pulse import PULSE

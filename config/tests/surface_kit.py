@@ -18,11 +18,12 @@ from openai import OpenAI
 from billing.rate_json import parse
 from billing.teller import Capture
 from proxy.gateway.admission import Cashier
-from proxy.gateway.app import Gateway, Options
+from proxy.gateway.app import Gateway
 from proxy.gateway.attempts import Attempts, Deadlines
 from proxy.gateway.concurrency import Concurrency
 from proxy.gateway.http_client import HttpClient
 from proxy.gateway.limits import Limiter
+from proxy.gateway.options import Options
 from proxy.gateway.owned import Keeper
 from proxy.gateway.passthrough import Passthrough
 from proxy.gateway.realtime.door import Door, DoorOptions

@@ -3,9 +3,9 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 from uuid import UUID
 
 import orjson
@@ -15,7 +15,6 @@ from uuid_utils.compat import uuid7
 from billing.money import format_credits
 from billing.teller import TellerUnavailable
 from proxy.gateway import (
-    ceilings,
     idempotency,
     image_tool,
     keys,
@@ -24,11 +23,8 @@ from proxy.gateway import (
     metrics,
     own,
     passthrough,
-    responses,
 )
 from proxy.gateway.admission import Cashier
-from proxy.gateway.artifacts import VISIBILITIES
-from proxy.gateway.attempts import Deadlines
 from proxy.gateway.concurrency import Concurrency
 from proxy.gateway.endpoints import ENDPOINTS
 from proxy.gateway.errors import (
@@ -44,9 +40,11 @@ from proxy.gateway.errors import (
 )
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.forms import Form
+from proxy.gateway.intake import Arrival, open_exchange
 from proxy.gateway.jobs import Endpoint, Job
 from proxy.gateway.keys import Keyring
 from proxy.gateway.limits import Limiter
+from proxy.gateway.options import Options
 from proxy.gateway.owned import RESPONSES, Keeper
 from proxy.gateway.passthrough import Passthrough
 from proxy.gateway.pulse import PULSE
@@ -61,34 +59,6 @@ log = structlog.get_logger(__name__)
 
 BODY_TIMEOUT_S = 60.0
 UPLOAD_TIMEOUT_S = 900.0
-MAX_API_VERSION = 40
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What an operator may set."""
-
-    site_url: str
-    max_body_bytes: int = 20 * 1024 * 1024
-    max_upload_bytes: int = 200 * 1024 * 1024
-    realtime_model: str = ""
-    default_rpm: int = 0
-    trusted_proxies: int = 0
-    is_self_hosted: bool = False
-    requires_own_key: bool = False
-    deadlines: Deadlines = field(default_factory=Deadlines)
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A request whose key is known, and what its answer begins with."""
-
-    request: Request
-    response: Response
-    key: Key
-    request_id: UUID
-    headers: list[tuple[str, str]]
-    started_at: float
 
 
 class Gateway:
@@ -313,7 +283,7 @@ class Gateway:
         """A parsed request: limit, route, hold, relay. `content` is what a repeat of it must have in common."""
         request, response, key, headers = arrival.request, arrival.response, arrival.key, arrival.headers
         idempotency_key = idempotency.read_key(request.headers.get("idempotency-key"))
-        exchange = self._exchange(arrival, endpoint, job)
+        exchange = self._open(arrival, endpoint, job)
         if job.continues:
             await self._pin(exchange)
         rpm, tpm = self._options.default_rpm if key.rpm is None else key.rpm, key.tpm or 0
@@ -382,10 +352,13 @@ class Gateway:
             return None
         again = replace(exchange.job, model=name, body={**exchange.job.body, "model": name})
         try:
-            fallback = self._exchange(replace(arrival, request_id=uuid7()), exchange.endpoint, again)
+            fallback = self._open(replace(arrival, request_id=uuid7()), exchange.endpoint, again)
         except GatewayError:
             return None
         return None if fallback.route.model == exchange.route.model else fallback
+
+    def _open(self, arrival: Arrival, endpoint: Endpoint, job: Job) -> Exchange:
+        return open_exchange(arrival, endpoint, job, catalog=self._catalog(), options=self._options)
 
     async def _run(self, arrival: Arrival, exchange: Exchange) -> None:
         """Hold, then relay."""
@@ -400,82 +373,12 @@ class Gateway:
             sink.close()
             metrics.HOLDS.dec()
 
-    def _exchange(self, arrival: Arrival, endpoint: Endpoint, job: Job) -> Exchange:
-        """The request, routed. Raises the error to answer with; nothing is held yet."""
-        request, key = arrival.request, arrival.key
-        route = self._catalog().find(key.aliases.get(job.model, job.model), key.price_list)
-        if route is None or not route.deployments:
-            raise ModelNotFound(job.model)
-        keys.authorize_model(key, job.model, route.model)
-        if route.endpoints and endpoint.served_as not in route.endpoints:
-            served = ", ".join(sorted(route.endpoints))
-            raise InvalidRequest(
-                f"The model {job.model!r} is not served on {endpoint.path}, but on {served}.",
-                param="model",
-                code="unsupported_model",
-            )
-        if route.rate is None:
-            raise InvalidRequest(
-                f"The model {job.model!r} has no price yet and cannot be used.", param="model", code="model_not_priced"
-            )
-        if not route.rate.has_tier(job.tier):
-            raise UnsupportedValue(
-                f"The model {job.model!r} has no price for the service tier {job.tier!r}.", param="service_tier"
-            )
-        if endpoint.bound is not None:
-            endpoint.bound(job, route, route.rate)
-        own_key = own.read(request, is_offered=self._options.is_self_hosted)
-        if job.details.get("background") and not own.has_key(route.deployments, key, own_key):
-            raise UnsupportedValue(responses.NO_BACKGROUND, param="background")
-        if self._options.requires_own_key and not own.has_key(route.deployments, key, own_key):
-            raise own.UpstreamKeyRequired(f"{self._options.site_url}/o/{key.organization_slug}/upstream-keys/")
-        exchange = Exchange(
-            request_id=arrival.request_id,
-            key=key,
-            endpoint=endpoint,
-            job=job,
-            route=route,
-            rate=route.rate,
-            started_at=arrival.started_at,
-            end_user=(key.end_user or labels.read(request, labels.END_USER) or job.end_user)[: labels.MAX_LABEL],
-            run_id=labels.read(request, labels.RUN),
-            org_label=labels.read(request, labels.ORGANIZATION),
-            own_key=own_key,
-            visibility=_visibility(request, key),
-            max_nanos=ceilings.read(request, ceilings.OF_CALL),
-            run_max_nanos=ceilings.read(request, ceilings.OF_RUN),
-            api_version=_api_version(request),
-            traceparent=request.headers.get("traceparent", ""),
-        )
-        if job.tool is not None:
-            image_tool.accompany(exchange, self._catalog(), ENDPOINTS[image_tool.PATH])
-        return exchange
-
 
 def _parsed(endpoint: Endpoint, parsed: dict[str, Any], form: Form | None) -> Job:
     if form is not None and endpoint.parse_form is not None:
         return endpoint.parse_form(parsed, form)
     assert endpoint.parse is not None  # noqa: S101 - an endpoint takes one or the other
     return endpoint.parse(parsed)
-
-
-def _visibility(request: Request, key: Key) -> str:
-    """Of the images that the request makes. Raises `UnsupportedValue`."""
-    asked = request.headers.get("x-gallery-visibility")
-    if asked is None or not key.image_visibility:
-        return key.image_visibility
-    if asked not in VISIBILITIES:
-        raise UnsupportedValue(
-            f"'x-gallery-visibility' must be one of {', '.join(sorted(VISIBILITIES))}.", param="x-gallery-visibility"
-        )
-    return asked
-
-
-def _api_version(request: Request) -> str:
-    """The `api-version` of the client's own query, for providers that have one."""
-    if "api-version=" not in request.query:
-        return ""
-    return dict(parse_qsl(request.query)).get("api-version", "")[:MAX_API_VERSION]
 
 
 def _model_object(name: str, route: Route) -> dict[str, Any]:

@@ -11,11 +11,12 @@ import orjson
 from billing.pricing import Prices, Rate
 from billing.teller import Capture, Claim, Granted, HoldRequest, Refused, Settled, TellerUnavailable
 from proxy.gateway.admission import Cashier
-from proxy.gateway.app import Gateway, Options
+from proxy.gateway.app import Gateway
 from proxy.gateway.artifacts import ImageStore
 from proxy.gateway.attempts import Attempts, Deadlines
 from proxy.gateway.concurrency import Concurrency
 from proxy.gateway.limits import Limiter
+from proxy.gateway.options import Options
 from proxy.gateway.owned import Keeper
 from proxy.gateway.passthrough import Passthrough
 from proxy.gateway.realtime.secrets import Bound, Wanted
