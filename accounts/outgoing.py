@@ -5,7 +5,6 @@ checked, so that a name cannot change its mind in between. No redirect is follow
 One deadline covers all of it: a server that sends a byte at a time is left when it is over.
 """
 
-import ipaddress
 import socket
 import ssl
 import time
@@ -16,14 +15,12 @@ from urllib.parse import urlsplit
 import httpcore
 import httpx
 
+from accounts.addresses import is_public
+
 TIMEOUT_S = 5.0  # of each step
 DEADLINE_S = 15.0  # of all of them
 MAX_ANSWER_BYTES = 64 * 1024
 PORTS = frozenset({443, 8443})
-# All that IPv6 routes on the open internet (RFC 4291, section 2.4): outside of it lie NAT64, site-local addresses and
-# IPv4 addresses in other words. Teredo and 6to4 lie within and lead to IPv4 addresses of their own.
-_UNICAST = ipaddress.IPv6Network("2000::/3")
-_TRANSLATED = (ipaddress.IPv6Network("2001::/32"), ipaddress.IPv6Network("2002::/16"))
 
 
 class ForbiddenAddress(ValueError):
@@ -43,17 +40,6 @@ def check_url(url: str) -> None:
         raise ForbiddenAddress("Leave user names and passwords out of the address.")
     if port not in PORTS:
         raise ForbiddenAddress("Only the ports 443 and 8443 are called.")
-
-
-def is_public(address: str) -> bool:
-    """Whether an IP address is one of the open internet."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is not None:
-            return is_public(str(ip.ipv4_mapped))
-        if ip not in _UNICAST or any(ip in network for network in _TRANSLATED):
-            return False
-    return ip.is_global and not ip.is_multicast
 
 
 def resolve(host: str, port: int) -> str:

@@ -1,6 +1,8 @@
 """The snapshot of models, prices and deployments that the gateway routes by."""
 
+from collections.abc import Iterable
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import structlog
 from django.db import close_old_connections
@@ -29,7 +31,8 @@ def _load() -> Catalog:
     deployments: dict[int, list[Deployment]] = {}
     api_keys: dict[int, str | None] = {}
     rows = DeploymentRow.objects.select_related("provider").filter(is_enabled=True, provider__is_enabled=True)
-    for row in rows.order_by("priority", "pk"):
+    rows = list(rows.order_by("priority", "pk"))
+    for row in rows:
         provider = row.provider
         if provider.pk not in api_keys:
             api_keys[provider.pk] = _api_key(provider)
@@ -74,7 +77,13 @@ def _load() -> Catalog:
     for name, successor in Model.objects.exclude(successor="").values_list("name", "successor"):
         if successor in routes:
             routes.setdefault(name, routes[successor])
-    return Catalog(routes, {name: _repriced(routes, prices) for name, prices in rates.current_list_rates().items()})
+    price_lists = {name: _repriced(routes, prices) for name, prices in rates.current_list_rates().items()}
+    return Catalog(routes, price_lists, _private_hosts(row.provider for row in rows))
+
+
+def _private_hosts(providers: Iterable[Provider]) -> frozenset[str]:
+    """The hosts that may have private addresses."""
+    return frozenset(urlsplit(one.base_url).hostname or "" for one in providers if one.allow_private)
 
 
 def _repriced(routes: dict[str, Route], prices: dict[str, Rate]) -> dict[str, Route]:

@@ -72,7 +72,7 @@ class Runtime:
             settings.DATABASE_URL, holds_wait_for_disk=settings.HOLDS_WAIT_FOR_DISK, observer=TellerObserver()
         )
         await self.teller.start()
-        self.client = HttpClient()
+        self.client = HttpClient(may_be_private=self._may_be_private)
         redis = (
             redis_asyncio.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=1, socket_timeout=1)
             if settings.REDIS_URL
@@ -93,7 +93,9 @@ class Runtime:
         attempts = Attempts(client=self.client, router=router, deadlines=deadlines, traces=traces)
         concurrency = Concurrency(redis)
         client_secrets = Secrets()
-        self.sockets = AiohttpSockets(max_frame_bytes=settings.REALTIME_MAX_FRAME_BYTES)
+        self.sockets = AiohttpSockets(
+            max_frame_bytes=settings.REALTIME_MAX_FRAME_BYTES, may_be_private=self._may_be_private
+        )
         self._watchers = live.Watchers(redis)
         objects = upstream_objects.Objects()
         self.transcripts = Transcripts(transcript_store.TranscriptStore())
@@ -200,6 +202,9 @@ class Runtime:
         if self._catalog is None:
             raise Unavailable("The model catalogue is not loaded yet. Please retry.")
         return self._catalog
+
+    def _may_be_private(self, host: str) -> bool:
+        return self._catalog is not None and host in self._catalog.private_hosts
 
     async def _reload_catalog(self) -> None:
         try:

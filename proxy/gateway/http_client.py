@@ -6,15 +6,19 @@ import functools
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+import structlog
 from aiohappyeyeballs import start_connection
 
+from accounts.addresses import is_public
 from proxy.gateway.http_connection import Connection, HttpAnswer
 from proxy.gateway.upstream import ConnectFailed, Disconnected, TimedOut, UpstreamError
+
+log = structlog.get_logger(__name__)
 
 CONNECT_TIMEOUT_S = 5.0
 HAPPY_EYEBALLS_S = 0.25
@@ -32,10 +36,17 @@ Origin = tuple[bool, str, int]
 
 
 class HttpClient:
-    """A `Client`. `tls` is for tests; by default the machine's authorities (or SSL_CERT_FILE's) are trusted."""
+    """A `Client`. `tls` is for tests; by default the machine's authorities (or SSL_CERT_FILE's) are trusted.
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+    A host of which `may_be_private` says no is called on the open internet alone: one private address among those that
+    its name has, and it is refused.
+    """
+
+    def __init__(
+        self, *, tls: ssl.SSLContext | None = None, may_be_private: Callable[[str], bool] = lambda host: True
+    ) -> None:
         self._tls = tls
+        self._may_be_private = may_be_private
         self._idle: dict[Origin, list[Connection]] = {}
         self._open: set[Connection] = set()
         self._lookups: dict[tuple[str, int], _Lookup] = {}
@@ -156,6 +167,9 @@ class HttpClient:
         is_tls, host, port = origin
         loop = asyncio.get_running_loop()
         addresses = await self._resolve(host, port)
+        if not self._may_be_private(host) and not all(is_public(address[4][0]) for address in addresses):
+            log.warning("private_address_refused", host=host)
+            raise ConnectFailed("private address")
         sock = await start_connection(addresses, happy_eyeballs_delay=HAPPY_EYEBALLS_S, interleave=1, loop=loop)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -1,7 +1,7 @@
 """What the hot path knows of keys, models and providers: immutable copies, replaced whole when the tables change."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 
 from billing.pricing import Rate
@@ -78,10 +78,14 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Every route by public name; aliases and dated snapshots of a model are names of the same route."""
+    """Every route by public name; aliases and dated snapshots of a model are names of the same route.
+
+    `private_hosts` are those of the providers that may lie in a private network.
+    """
 
     routes: Mapping[str, Route]
     price_lists: Mapping[str, Mapping[str, Route]] = field(default_factory=dict)
+    private_hosts: frozenset[str] = frozenset()
 
     def find(self, name: str, price_list: str = "") -> Route | None:
         """The route of a public name, at the prices of a list; what the list lacks is not sold by it."""
@@ -89,7 +93,7 @@ class Catalog:
 
     def at(self, price_list: str) -> "Catalog":
         """The same models at the prices of a list."""
-        return Catalog(self.price_lists.get(price_list, {})) if price_list else self
+        return replace(self, routes=self.price_lists.get(price_list, {}), price_lists={}) if price_list else self
 
     def deployment(self, deployment_id: int) -> Deployment | None:
         """The deployment with this id, if it still serves."""

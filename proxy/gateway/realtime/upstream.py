@@ -1,12 +1,18 @@
 """The provider's end of a session, behind a small interface."""
 
 import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
 from typing import Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import aiohttp
+from aiohttp.abc import ResolveResult
+from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
+from accounts.addresses import is_public
 from proxy.gateway.providers import headers_of, url_of
 from proxy.gateway.realtime.client import ABNORMAL, NO_STATUS, Frame
 from proxy.gateway.snapshots import Deployment
@@ -93,13 +99,43 @@ class AiohttpSocket:
         await self._socket.close(code=code)
 
 
-class AiohttpSockets:
-    """Sockets on aiohttp: no compression, a bounded read buffer, pings that find a dead peer."""
+class PrivateAddress(OSError):
+    """A host that has to be on the open internet has an address that is not."""
 
-    def __init__(self, *, max_frame_bytes: int) -> None:
+
+class PublicResolver(ThreadedResolver):
+    """The machine's own look-up, but for hosts with a private address that may have none."""
+
+    def __init__(self, may_be_private: Callable[[str], bool]) -> None:
+        super().__init__()
+        self._may_be_private = may_be_private
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await super().resolve(host, port, family)
+        if not self._may_be_private(host) and not all(is_public(one["host"]) for one in found):
+            raise PrivateAddress
+        return found
+
+    def check_literal(self, host: str) -> None:
+        """The same for an address in place of a name, which aiohttp does not look up. Raises `PrivateAddress`."""
+        with contextlib.suppress(ValueError):
+            if not self._may_be_private(host) and not is_public(host):
+                raise PrivateAddress
+
+
+class AiohttpSockets:
+    """Sockets on aiohttp: no compression, a bounded read buffer, pings that find a dead peer.
+
+    Hosts of which `may_be_private` says no are called on the open internet alone, as by `HttpClient`.
+    """
+
+    def __init__(self, *, max_frame_bytes: int, may_be_private: Callable[[str], bool] = lambda host: True) -> None:
         self._max_frame_bytes = max_frame_bytes
+        self._resolver = PublicResolver(may_be_private)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=aiohttp.TCPConnector(limit=0, resolver=self._resolver),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("User-Agent",),
             trust_env=False,
@@ -109,6 +145,7 @@ class AiohttpSockets:
         headers = headers_of(deployment)
         del headers["accept-encoding"]
         try:
+            self._resolver.check_literal(urlsplit(deployment.base_url).hostname or "")
             async with asyncio.timeout(timeout_s):
                 socket = await self._session.ws_connect(
                     URL(address_of(deployment), encoded=True),
@@ -122,7 +159,7 @@ class AiohttpSockets:
             raise TimedOut from None
         except aiohttp.WSServerHandshakeError as error:
             raise HandshakeRefused(error.status) from None
-        except aiohttp.ClientConnectorError as error:
+        except (aiohttp.ClientConnectorError, PrivateAddress) as error:
             raise ConnectFailed(type(error).__name__) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Disconnected(type(error).__name__) from None
