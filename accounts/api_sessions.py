@@ -8,6 +8,7 @@ Sessions are asked for at every request, so what ends here ends at once.
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from hmac import compare_digest
 from uuid import uuid4
 
 from django.conf import settings
@@ -154,7 +155,7 @@ def _given_before(session: ApiSession, token_id: str, now: datetime) -> str:
     if now - session.refreshed_at >= timedelta(seconds=settings.JWT_REFRESH_GRACE_SECONDS):
         return ""
     successors = tokens.successors_of(token_id)
-    return next((one for one in successors if tokens.digest_of(one) == session.refresh_digest), "")
+    return next((one for one in successors if compare_digest(tokens.digest_of(one), session.refresh_digest)), "")
 
 
 def _issue(session: ApiSession, now: datetime, token_id: str) -> Tokens:

@@ -134,7 +134,7 @@ class BudgetAdmin(ReadOnlyAdmin):
     ]
     list_filter = ["scope", "period"]
     list_select_related = ["organization"]
-    search_fields = ["=organization__slug", "=end_user", "=run_id", "=org_label"]
+    search_fields = ["=organization__slug", "=end_user", "=run_id"]
 
 
 @admin.register(Worker)

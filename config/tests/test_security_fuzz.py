@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -22,7 +23,7 @@ from billing.usage_counts import InvalidUsage, usage_from_openai
 from config.tests.stripe_kit import SECRET
 from gallery.tests import kit as gallery_kit
 from proxy import conversations
-from proxy.api import credits, usage
+from proxy.api import numbers, usage
 from proxy.gateway import forms, idempotency, keys, sse
 from proxy.gateway.errors import GatewayError
 from proxy.gateway.wire import Request
@@ -223,10 +224,13 @@ def test_any_cursor_is_a_place_or_refused(text: str) -> None:
     except events.InvalidCursor:
         pass
     conversations._cursor(text)
-    readers = (usage._cursor, usage._limit, partial(usage.day_of, name="x"), partial(credits._number, name="x"))
+    asked: Any = SimpleNamespace(query_params={"limit": text})
+    numbers_of = (numbers.above_zero, numbers.whole, partial(numbers.up_to, most=9))
+    readers = [partial(read, asked, "limit") for read in numbers_of]
+    readers += [partial(usage._cursor, text), partial(usage.day_of, text, name="x")]
     for read in readers:
         with suppress(GatewayError):
-            read(text)  # type: ignore[operator]
+            read()
 
 
 @pytest.mark.django_db
