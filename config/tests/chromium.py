@@ -14,6 +14,10 @@ ARGUMENTS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 MICROPHONE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+# Each width and each theme once; all four where pictures are kept.
+WIDTHS = {1280: 900, 390: 844}
+EACH_ONCE = [(1280, "light"), (390, "dark")]
+LOOKS = [*EACH_ONCE, *([(1280, "dark"), (390, "light")] if os.environ.get("SCREENSHOTS") else [])]
 # How long a page may take: generous, because two cores may run the product's processes twice over meanwhile.
 PATIENCE_MS = 30_000
 

@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from config.tests import accessibility
-from config.tests.chromium import PATIENCE_MS, complaints_of
+from config.tests.chromium import EACH_ONCE, LOOKS, PATIENCE_MS, WIDTHS, complaints_of
 from config.tests.processes import Installation, Service
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("browser")]
@@ -24,8 +24,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_grou
 PASSWORD = "copper-pine-42"
 CREDIT = 10_000_000_000  # 1,000 credits
 COST = "0.00222"  # (10 tokens in × 300 + 16 out × 1,200) n$ = 22,200 n$, in credits of 10,000,000 n$
-DESKTOP, PHONE = 1280, 390
-WIDTHS = {DESKTOP: 900, PHONE: 844}
 
 
 @dataclass
@@ -399,8 +397,7 @@ def everything(browser: Browser, pages: Service, installation: Installation) -> 
     return found
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("width", "theme"), LOOKS)
 def test_every_page_fits_and_breaks_no_policy(
     width: int, theme: Any, browser: Browser, pages: Service, everything: dict[str, Any]
 ) -> None:
@@ -417,7 +414,7 @@ def test_every_page_fits_and_breaks_no_policy(
             visitor.go(path)
             visitor.page.wait_for_load_state("networkidle") if who == "public" else None
             problems += [f"{name}: {problem}" for problem in _problems(visitor, width, theme)]
-            if (width == DESKTOP) == (theme == "light"):  # each width and each theme once: axe takes its time
+            if (width, theme) in EACH_ONCE:  # axe takes its time
                 problems += [f"{name}: {problem}" for problem in accessibility.violations(visitor.page)]
             _keep_picture(visitor.page, name, width, theme)
         context.close()

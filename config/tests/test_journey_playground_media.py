@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Response, expect
 
+from config.tests.chromium import LOOKS, WIDTHS
 from config.tests.playground_kit import (  # noqa: F401 - fixtures
     Player,
     charge_of,
@@ -24,7 +25,6 @@ from sandbox.provider.media import wave
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("playground")]
 
-WIDTHS = {1280: 900, 390: 844}
 LONG = """A **list**:
 
 - one
@@ -148,8 +148,7 @@ def test_text_becomes_sound_that_plays(player: Player, model: str) -> None:
 # ---------------------------------------------------------------- Looks
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("width", "theme"), LOOKS)
 def test_every_tab_fits(width: int, theme: Any, browser: Browser, web: Service, site: Installation) -> None:
     context = browser.new_context(viewport={"width": width, "height": WIDTHS[width]}, color_scheme=theme)
     player = Player(context, web, site)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from config.tests.chromium import LOOKS
 from config.tests.processes import Installation, Service
-from config.tests.test_browser import PASSWORD, WIDTHS, Visitor, _keep_picture, _problems, _visitor
+from config.tests.test_browser import PASSWORD, Visitor, _keep_picture, _problems, _visitor
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("team")]
 
@@ -143,8 +144,7 @@ def test_an_export_is_made_while_one_waits(meet: Callable[..., Visitor], site: I
     assert {"members.json", "members.csv", "usage.csv", "audit.json"} <= set(names)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("width", "theme"), LOOKS)
 def test_every_page_of_a_team_fits(meet: Callable[..., Visitor], site: Installation, width: int, theme: Any) -> None:
     ada = meet(width, color_scheme=theme)
     _sign_up(ada, "ada")
