@@ -9,10 +9,13 @@ from typing import Any
 from django import forms
 from django.utils import timezone
 
+from accounts.models import ApiKey
 from accounts.scopes import ADMIN, ENDPOINTS, SCOPES
 
 LIFETIMES = [("", "Never"), ("7", "In 7 days"), ("30", "In 30 days"), ("90", "In 90 days"), ("365", "In a year")]
 GRACES = [("0", "Stop the old key now"), ("1", "1 hour"), ("24", "24 hours"), ("168", "7 days")]
+KEEP = "keep"
+LIMITS = ("name", "allowed_models", "allowed_endpoints", "allowed_ips", "rpm", "tpm", "max_concurrent")
 MAX_ITEMS = 100
 MAX_ITEM_LENGTH = 200
 
@@ -102,10 +105,32 @@ class KeyForm(forms.Form):
         days = self.cleaned_data["lifetime"]
         return timezone.now() + timedelta(days=int(days)) if days else None
 
+    def limits(self) -> dict[str, Any]:
+        """What `keys.issue` and `keys.change` take of it alike."""
+        return {name: self.cleaned_data[name] for name in LIMITS}
+
     @property
     def has_limit_errors(self) -> bool:
         """Whether a field of the folded part of the form is wrong, so that it is shown open."""
         return bool(set(self.errors) - {"name", "lifetime", "token", "__all__"})
+
+
+class KeyChangeForm(KeyForm):
+    """Another name and other limits for a key. Its scopes stay."""
+
+    def __init__(self, *args: Any, key: ApiKey, **kwargs: Any) -> None:
+        given = {name: getattr(key, name) for name in LIMITS}
+        lines = {name: "\n".join(given[name]) for name in ("allowed_models", "allowed_ips")}
+        kwargs["initial"] = given | lines | {"lifetime": KEEP}
+        super().__init__(*args, **kwargs)
+        del self.fields["token"], self.fields["scopes"]
+        ends = f"{key.expires_at:%Y-%m-%d %H:%M} UTC" if key.expires_at else "never"
+        self.fields["lifetime"].choices = [(KEEP, f"Unchanged: {ends}"), *LIFETIMES]  # type: ignore[attr-defined]
+        self._key = key
+
+    def expires_at(self) -> datetime | None:
+        """When the key ends: as before, or counted from now."""
+        return self._key.expires_at if self.cleaned_data["lifetime"] == KEEP else super().expires_at()
 
 
 class RotateForm(forms.Form):

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import ip_network
 from itertools import batched
+from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.dispatch import Signal
 from django.utils import timezone
 
 from accounts import audit, events, key_format
@@ -22,6 +24,12 @@ MAX_GRACE = timedelta(days=30)
 # A busy key is written this often, whichever and however many workers serve it; so many keys in one statement.
 USE_NOTED_EVERY = timedelta(minutes=1)
 NOTED_AT_ONCE = 1_000
+# What of a key may be changed. Its scopes may not: whoever holds it could do what its maker may, and they may not.
+CHANGEABLE = frozenset(
+    {"name", "allowed_models", "allowed_endpoints", "allowed_ips", "rpm", "tpm", "max_concurrent", "expires_at"}
+)
+# Sent in the transaction that issues `new` in place of `old`; `by` and `origin` are whose doing it is.
+rotated = Signal()
 
 
 class InvalidKey(AccountsError):
@@ -105,15 +113,53 @@ def revoke(*, key: ApiKey, by: User | None, origin: audit.Origin | None = None) 
     return bool(ended)
 
 
+def change(*, key: ApiKey, by: User | None, origin: audit.Origin | None = None, **fields: Any) -> ApiKey:
+    """Set some of `CHANGEABLE`, checked as for a new key; every worker hears of it within a second.
+
+    Raises `InvalidKey`, also for a key that has ended. The same again changes nothing.
+    """
+    with transaction.atomic():
+        row = ApiKey.objects.select_for_update(of=("self",), no_key=True).select_related("organization").get(pk=key.pk)
+        if not row.is_live:
+            raise InvalidKey("key", row.masked)
+        before = {name: getattr(row, name) for name in sorted(CHANGEABLE)}
+        wanted = before | {name: fields[name] for name in CHANGEABLE & set(fields)}
+        expires_at = wanted["expires_at"] if wanted["expires_at"] != before["expires_at"] else None
+        _check(
+            wanted["name"], (), wanted["allowed_endpoints"], rpm=wanted["rpm"], tpm=wanted["tpm"], expires_at=expires_at
+        )
+        wanted["allowed_models"] = list(dict.fromkeys(wanted["allowed_models"]))
+        wanted["allowed_endpoints"] = sorted(set(wanted["allowed_endpoints"]))
+        wanted["allowed_ips"] = _networks(wanted["allowed_ips"])
+        changed = {name: value for name, value in wanted.items() if value != before[name]}
+        for name, value in changed.items():
+            setattr(row, name, value)
+        if changed:
+            row.save(update_fields=list(changed))
+            told = {name: str(value) if isinstance(value, datetime) else value for name, value in changed.items()}
+            audit.record(
+                action="key.change",
+                target=row,
+                organization=row.organization,
+                by=by,
+                origin=origin,
+                **({"name": row.name} | told),
+            )
+    return row
+
+
 def rotate(
     *, key: ApiKey, by: User | None, grace: timedelta, public_id: uuid.UUID | None = None,
     origin: audit.Origin | None = None,
 ) -> Issued:  # fmt: skip
-    """Issue a successor with the same limits; `key` works for `grace` longer. Raises `InvalidKey` for a dead key."""
+    """Issue a successor with the same limits and budgets; `key` works for `grace` longer.
+
+    Raises `InvalidKey` for a dead key.
+    """
     if not timedelta(0) <= grace <= MAX_GRACE:
         raise InvalidKey("grace", grace)
     with transaction.atomic():
-        old = ApiKey.objects.select_for_update(of=("self",)).select_related("organization").get(pk=key.pk)
+        old = ApiKey.objects.select_for_update(of=("self",), no_key=True).select_related("organization").get(pk=key.pk)
         if not old.is_live:
             raise InvalidKey("key", old.masked)
         issued = _store(
@@ -140,6 +186,7 @@ def rotate(
         old.revoked_at = min(ends_at, old.revoked_at) if old.revoked_at else ends_at
         old.save(update_fields=["revoked_at"])
         _tell("key.revoked", old)
+        rotated.send(sender=ApiKey, old=old, new=issued.key, by=by, origin=origin)
     return issued
 
 

@@ -15,10 +15,11 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts import keys
 from accounts.access import MemberRequest, can, organization_for, origin_of
-from accounts.forms import KeyForm, RotateForm
+from accounts.forms import KeyChangeForm, KeyForm, RotateForm
 from accounts.models import ApiKey, Organization, Role
 
 KEYS_PER_PAGE = 50
+ENDED = "This key has ended, so it cannot be changed. Create a new one."
 STALE_FORM = "This form is out of date. Reload the page and fill it in again."
 
 
@@ -54,18 +55,12 @@ def key_create(request: MemberRequest, slug: str) -> HttpResponse:
         try:
             issued = keys.issue(
                 organization=organization,
-                name=fields["name"],
                 by=request.user,
                 scopes=fields["scopes"],
-                allowed_models=fields["allowed_models"],
-                allowed_endpoints=fields["allowed_endpoints"],
-                allowed_ips=fields["allowed_ips"],
-                rpm=fields["rpm"],
-                tpm=fields["tpm"],
-                max_concurrent=fields["max_concurrent"],
                 expires_at=form.expires_at(),
                 public_id=fields["token"],
                 origin=origin_of(request),
+                **form.limits(),
             )
             return _shown_once(request, organization, issued)
         except keys.AlreadyIssued as error:
@@ -75,6 +70,27 @@ def key_create(request: MemberRequest, slug: str) -> HttpResponse:
         except IntegrityError:
             form.add_error(None, STALE_FORM)
     return render(request, "accounts/key_create.html", context, status=422 if form.is_bound else 200)
+
+
+@require_http_methods(["GET", "POST"])
+@login_required
+def key_edit(request: MemberRequest, slug: str, key_id: UUID) -> HttpResponse:
+    """Another name and other limits for a live key."""
+    organization = organization_for(request, slug, Role.DEVELOPER)
+    key = get_object_or_404(organization.keys, public_id=key_id)
+    form = KeyChangeForm(request.POST if request.method == "POST" else None, key=key)
+    if request.method == "POST" and form.is_valid():
+        try:
+            changed = keys.change(
+                key=key, by=request.user, origin=origin_of(request), expires_at=form.expires_at(), **form.limits()
+            )
+            messages.success(request, f"Saved “{changed.name}”. Its limits hold within a second.")
+            return redirect("accounts:key-list", slug)
+        except keys.InvalidKey as error:
+            told = ENDED if error.field == "key" else "This value is not allowed."
+            form.add_error(error.field if error.field in form.fields else None, told)
+    context = {"organization": organization, "key": key, "form": form}
+    return render(request, "accounts/key_edit.html", context, status=422 if form.is_bound else 200)
 
 
 @require_http_methods(["GET", "POST"])

@@ -1,6 +1,7 @@
 """Budgets of cost and tokens, their calendar periods, and who counts against which."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from django.db import IntegrityError, connection
@@ -9,7 +10,7 @@ from accounts import keys
 from accounts.models import Organization, User
 from billing import budgets, reconciliation, standings
 from billing.models import Budget
-from billing.teller import Granted
+from billing.teller import Granted, Refused
 
 
 def budget(customer, scope="organization", period="day", cost=None, tokens=None, **subject):
@@ -192,6 +193,20 @@ def test_changing_and_removing_the_budgets_of_a_key(run, teller, customer):
     assert budgets.set_for_key(key=customer.key, period="day", cost_cap_nanos=None, token_cap=None) is None
     assert run(teller.capture(customer.capture(held, 10))).recorded
     assert not budgets.of_key(customer.key).exists()
+
+
+def test_a_rotated_key_leaves_its_budgets_and_what_they_have_used(run, teller, customer):
+    budgets.set_for_key(key=customer.key, period="day", cost_cap_nanos=100, token_cap=50)
+    spend(run, teller, customer, 30, 30, 5)
+    issued = keys.rotate(key=customer.key, by=None, grace=timedelta(hours=1))
+    (carried,) = budgets.of_key(issued.key)
+    assert (carried.cost_cap_nanos, carried.token_cap) == (100, 50)
+    assert (carried.used_cost_nanos, carried.used_tokens) == (30, 5)
+    successor = replace(customer, key=issued.key)
+    assert isinstance(run(teller.hold(successor.hold(71))), Refused)
+    assert isinstance(run(teller.hold(successor.hold(70))), Granted)
+    assert isinstance(run(teller.hold(customer.hold(70))), Granted)  # until it ends, the old one has what was left, too
+    assert reconciliation.check() == []
 
 
 def test_a_budget_names_what_it_is_about(customer):

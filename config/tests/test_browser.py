@@ -370,7 +370,7 @@ def everything(browser: Browser, pages: Service, installation: Installation) -> 
     used.page.goto(used.here("/keys/"))
     links = {
         name: used.page.get_by_role("link", name=f"{name} laptop").get_attribute("href")
-        for name in ("Revoke", "Rotate", "Budgets of")
+        for name in ("Edit", "Revoke", "Rotate", "Budgets of")
     }
     used.page.goto(used.here("/requests/"))
     detail = used.page.locator("#rows .row-link").first.get_attribute("href")
@@ -384,6 +384,7 @@ def everything(browser: Browser, pages: Service, installation: Installation) -> 
             "usage": f"{prefix}/usage/",
             "reports": "/reports",
             "request-detail": detail,
+            "key-edit": links["Edit"],
             "key-revoke": links["Revoke"],
             "key-rotate": links["Rotate"],
             "key-budgets": links["Budgets of"],

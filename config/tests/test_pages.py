@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import key_format
+from accounts import key_format, keys
 from accounts.models import ApiKey
 from billing import ledger, usage
 from billing.models import Budget
@@ -123,6 +123,21 @@ def test_the_token_of_another_organizations_key_tells_nothing_of_it(cast: Cast) 
     )
     assert "their secret project" not in _text(response)
     assert cast.organization.keys.count() == 0
+
+
+def test_a_keys_name_and_limits_are_edited_and_its_scopes_are_not(cast: Cast, client: Client) -> None:
+    ends = timezone.now() + timedelta(days=3)
+    key = keys.issue(organization=cast.organization, name="ci", scopes=["chat"], rpm=60, expires_at=ends).key
+    address = reverse("accounts:key-edit", args=[cast.organization.slug, key.public_id])
+    assert 'value="60"' in _text(client.get(address))
+    form = {"name": " cd ", "lifetime": "keep", "scopes": ["images"], "allowed_models": "gpt-fast", "tpm": "100"}
+    assert client.post(address, form).status_code == 302
+    key.refresh_from_db()
+    assert (key.name, key.rpm, key.tpm, key.allowed_models) == ("cd", None, 100, ["gpt-fast"])
+    assert (key.scopes, key.expires_at) == (["chat"], ends)
+    assert client.post(address, form | {"rpm": "0"}).status_code == 422
+    keys.revoke(key=key, by=None)
+    assert "This key has ended" in _text(client.post(address, form))
 
 
 def test_limits_of_the_form_arrive_on_the_key(cast: Cast, client: Client) -> None:

@@ -32,6 +32,7 @@ BOOKKEEPERS = MEMBERS | {"viewer": 403, "developer": 403}
 KEY_MAKERS = MEMBERS | {"viewer": 403, "billing": 403}
 # A conversation is its author's alone: to other members there is none.
 AUTHOR = KEY_MAKERS | {"admin": 404, "developer": 404}
+OF_A_KEY = {"accounts:key-edit", "accounts:key-revoke", "accounts:key-rotate", "billing:key-budgets"}
 CHAT = {"model": "gpt-fast", "role": "user", "text": "Hi"}
 
 # A person who signs up has an organization of their own; those of the cast have none but the cast's.
@@ -137,6 +138,8 @@ TABLE = [
     Row("accounts:key-create", KEY_MAKERS),
     Row("accounts:key-create", _made(KEY_MAKERS, 201), "post", {"name": "new"}),
     Row("accounts:key-create", _made(KEY_MAKERS, 422), "post", {"name": ""}),
+    Row("accounts:key-edit", KEY_MAKERS),
+    Row("accounts:key-edit", _made(KEY_MAKERS, 302), "post", {"name": "other", "lifetime": "keep"}),
     Row("accounts:key-revoke", KEY_MAKERS),
     Row("accounts:key-revoke", _made(KEY_MAKERS, 302), "post"),
     Row("accounts:key-rotate", KEY_MAKERS),
@@ -259,7 +262,7 @@ def _patterns(resolver: URLResolver, prefix: str = "", namespace: str = "") -> I
 
 def _address(name: str, cast: Cast) -> str:
     slug = cast.organization.slug
-    if name in {"accounts:key-revoke", "accounts:key-rotate", "billing:key-budgets"}:
+    if name in OF_A_KEY:
         return reverse(name, args=[slug, pages_kit.key_of(cast.organization).public_id])
     if name in {"accounts:organization-create", "billing:reports", "billing:report-data"}:
         return reverse(name)
@@ -361,7 +364,9 @@ def test_who_may_see_what(row: Row) -> None:
     assert got == row.expected
 
 
-@pytest.mark.parametrize("name", ["accounts:key-revoke", "accounts:key-rotate", "billing:key-budgets"])
+@pytest.mark.parametrize(
+    "name", ["accounts:key-edit", "accounts:key-revoke", "accounts:key-rotate", "billing:key-budgets"]
+)
 def test_a_key_of_another_organization_is_not_found(name: str) -> None:
     cast, other = pages_kit.cast(), pages_kit.cast()
     address = reverse(name, args=[cast.organization.slug, pages_kit.key_of(other.organization).public_id])

@@ -34,11 +34,10 @@ class Words(serializers.ListField):
         super().__init__(required=False, max_length=MAX_ITEMS, default=list)
 
 
-class KeyFields(serializers.Serializer[Any]):
-    """What a new key may be given; what is left out does not limit it."""
+class KeyChanges(serializers.Serializer[Any]):
+    """What of a key may be changed: what is left out stays. `budgets` takes the place of all that it has."""
 
     name = serializers.CharField(max_length=80)
-    scopes = Words()
     allowed_models = Words()
     allowed_endpoints = Words()
     allowed_ips = Words()
@@ -49,10 +48,10 @@ class KeyFields(serializers.Serializer[Any]):
     budgets = key_budgets.BudgetFields(many=True, required=False, max_length=MAX_BUDGETS)
 
 
-class KeyChanges(serializers.Serializer[Any]):
-    """What of a key may be changed: `budgets` takes the place of all that it has."""
+class KeyFields(KeyChanges):
+    """What a new key may be given; what is left out does not limit it."""
 
-    budgets = key_budgets.BudgetFields(many=True, max_length=MAX_BUDGETS)
+    scopes = Words()
 
 
 @api_view(["GET", "POST"])
@@ -67,7 +66,7 @@ def api_keys(request: Request) -> Response:
 @authentication_classes([MemberAuthentication])
 @permission_classes([may("keys.view", "keys.manage")])
 def api_key(request: Request, public_id: Any) -> Response:
-    """One key, other budgets for it, or its end: whoever uses it is refused within a second; twice changes nothing."""
+    """One key; other limits for it; or its end: whoever uses it is refused within a second, twice changes nothing."""
     member: Member = request.user
     key = member.organization.keys.filter(public_id=public_id).first()
     if key is None:
@@ -117,22 +116,37 @@ def _create(request: Request) -> Response:
             if form is not None:
                 key_budgets.save(issued.key, form, by=member, request=request._request)
     except keys.InvalidKey as error:
-        raise InvalidRequest(f"'{error.field}': {error.value!r} is not allowed.", param=error.field) from None
+        raise _not_allowed(error) from None
     return Response(_told([issued.key], member)[0] | {"secret": issued.secret}, status=201)
 
 
 def _change(request: Request, key: ApiKey) -> None:
     fixed = sorted(set(request.data) - set(KeyChanges().fields))
     if fixed:
-        message = f"'{fixed[0]}' of a key cannot be changed; only its budgets can. Make another key."
-        raise InvalidRequest(message, param=fixed[0])
+        raise InvalidRequest(f"'{fixed[0]}' of a key cannot be changed. Make another key.", param=fixed[0])
     member: Member = request.user
-    given = KeyChanges(data=request.data)
+    given = KeyChanges(data=request.data, partial=True)
     given.is_valid(raise_exception=True)
-    form = key_budgets.read(given.validated_data["budgets"])
-    key_budgets.check_role(member)
-    with transaction.atomic():
-        key_budgets.save(key, form, by=member, request=request._request)
+    fields = given.validated_data
+    caps = fields.pop("budgets", None)
+    form = None if caps is None else key_budgets.read(caps)
+    if form is not None:
+        key_budgets.check_role(member)
+    try:
+        with transaction.atomic():
+            if fields:
+                keys.change(key=key, by=member.actor, origin=origin_of(request._request), **fields)
+                key.refresh_from_db()
+            if form is not None:
+                key_budgets.save(key, form, by=member, request=request._request)
+    except keys.InvalidKey as error:
+        raise _not_allowed(error) from None
+
+
+def _not_allowed(error: keys.InvalidKey) -> InvalidRequest:
+    if error.field == "key":
+        return InvalidRequest("This key has ended and cannot be changed. Make another key.")
+    return InvalidRequest(f"'{error.field}': {error.value!r} is not allowed.", param=error.field)
 
 
 def _told(found: list[ApiKey], member: Member) -> list[dict[str, Any]]:

@@ -513,8 +513,10 @@ def test_a_key_has_budgets_like_those_of_its_page(django_assert_max_num_queries)
         ({"budgets": [{"period": "day", "unit": "tokens", "cap": 0}]}, "budgets"),
         ({"budgets": [{"period": "day", "unit": "tokens", "cap": 1}] * 2}, "budgets"),
         ({"budgets": 7}, "budgets"),
-        ({}, "budgets"),
-        ({"budgets": [], "name": "other"}, "name"),
+        ({"budgets": [], "scopes": ["chat"]}, "scopes"),
+        ({"budgets": [], "rpm": 0}, "rpm"),
+        ({"budgets": [], "allowed_ips": ["nowhere"]}, "allowed_ips"),
+        ({"budgets": [], "expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
     ],
 )
 def test_a_budget_that_breaks_a_rule_changes_nothing(body, param):
@@ -526,6 +528,22 @@ def test_a_budget_that_breaks_a_rule_changes_nothing(body, param):
         assert_error(post("api-keys", {"name": "new"} | body, token), 400, "invalid_value")
     (listed,) = get("/v1/auth/api-keys", token).json()["data"]
     assert [one["cap"] for one in listed["budgets"]] == [9]
+
+
+def test_the_name_and_the_limits_of_a_key_are_changed():
+    token = signed_in(somebody())["access_token"]
+    made = post("api-keys", {"name": "ci", "rpm": 9, "allowed_models": ["gpt-fast"]}, token).json()
+    body = {"name": "cd", "rpm": None, "tpm": 500, "allowed_ips": ["203.0.113.7"]}
+    changed = patch(f"api-keys/{made['id']}", body, token)
+    told = changed.json()
+    assert (changed.status_code, told["name"], told["rpm"], told["tpm"]) == (200, "cd", None, 500)
+    assert (told["allowed_ips"], told["allowed_models"]) == (["203.0.113.7/32"], ["gpt-fast"])
+    (entry,) = AuditEntry.objects.filter(action="key.change")
+    assert entry.data == {"name": "cd", "rpm": None, "tpm": 500, "allowed_ips": ["203.0.113.7/32"]}
+    assert patch(f"api-keys/{made['id']}", body, token).status_code == 200
+    assert AuditEntry.objects.filter(action="key.change").count() == 1
+    Client().delete(f"/v1/auth/api-keys/{made['id']}", headers={"authorization": f"Bearer {token}"})
+    assert_error(patch(f"api-keys/{made['id']}", {"name": "again"}, token), 400, "invalid_value")
 
 
 def test_only_who_may_set_budgets_sets_them_with_a_key():
