@@ -65,6 +65,7 @@ def set_budget(
 
     A new one counts what its running period has used already (for `total`: only of a run; else it begins at zero).
     One that `observes` counts and never refuses. An end user without a budget of its own follows the default, if any.
+    The same again changes nothing and is not audited.
     """
     which = {
         "organization": organization,
@@ -79,6 +80,11 @@ def set_budget(
     with transaction.atomic():
         Account.objects.select_for_update(no_key=True).get(pk=account.pk)
         caps: dict[str, Any] = {"cost_cap_nanos": cost_cap_nanos, "token_cap": token_cap, "observes": observes}
+        found = Budget.objects.filter(**which).first()
+        if found is None and cost_cap_nanos is None and token_cap is None:
+            return None
+        if found is not None and not found.follows_default and all(getattr(found, cap) == caps[cap] for cap in caps):
+            return found
         audit.record(
             action="budget.set",
             target=key or organization,

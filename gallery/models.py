@@ -104,6 +104,9 @@ class GallerySettings(models.Model):
     visibility = models.CharField(max_length=10, choices=Visibility, default=Visibility.PRIVATE)
     retention_days = models.PositiveIntegerField(null=True, blank=True)
 
+    class Meta:
+        verbose_name_plural = "gallery settings"
+
     def __str__(self) -> str:
         return str(self.organization_id)
 
