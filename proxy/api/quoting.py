@@ -9,9 +9,10 @@ from billing import pricing
 from billing.pricing import Rate, Unpriced, Usage
 from proxy.gateway import audio, fields, image_tool
 from proxy.gateway.endpoints import DEFAULT_OUTPUT_TOKENS, ENDPOINTS, Endpoint, Job
-from proxy.gateway.errors import InvalidRequest, ModelNotFound, UnsupportedValue
+from proxy.gateway.errors import InvalidRequest, ModelNotFound
 from proxy.gateway.forms import FilePart, Form
 from proxy.gateway.images import DEFAULT_MODEL
+from proxy.gateway.intake import rate_of
 from proxy.gateway.snapshots import Catalog, Route
 
 # By which field a body shows what it is for, the most telling first.
@@ -94,26 +95,13 @@ def quote(body: dict[str, Any], catalog: Catalog, *, endpoint: str = "") -> Quot
     route = catalog.find(job.model)
     if route is None or not route.deployments:
         raise ModelNotFound(job.model)
-    if route.endpoints and parsed_by.served_as not in route.endpoints:
-        raise InvalidRequest(
-            f"The model {job.model!r} is not served on {parsed_by.path}.", param="model", code="unsupported_model"
-        )
-    if route.rate is None:
-        raise InvalidRequest(
-            f"The model {job.model!r} has no price yet and cannot be used.", param="model", code="model_not_priced"
-        )
-    if not route.rate.has_tier(job.tier):
-        raise UnsupportedValue(
-            f"The model {job.model!r} has no price for the service tier {job.tier!r}.", param="service_tier"
-        )
-    if parsed_by.bound is not None:
-        parsed_by.bound(job, route, route.rate)
+    rate = rate_of(job, parsed_by, route)
     outputs = _outputs(job, route)
-    hold = max(1, _worst_case(job, route.rate, outputs))
+    hold = max(1, _worst_case(job, rate, outputs))
     if job.tool is None:
-        return Quote(parsed_by, job, route, route.rate, outputs, hold)
+        return Quote(parsed_by, job, route, rate, outputs, hold)
     images, one = _images(job, job.tool, route, catalog)
-    return Quote(parsed_by, job, route, route.rate, outputs, hold + images.hold_nanos, images, one)
+    return Quote(parsed_by, job, route, rate, outputs, hold + images.hold_nanos, images, one)
 
 
 def _images(job: Job, tool: Job, route: Route, catalog: Catalog) -> tuple[Quote, int]:

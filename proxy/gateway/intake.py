@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl
 from uuid import UUID
 
+from billing.pricing import Rate
 from proxy.gateway import ceilings, image_tool, keys, labels, own, responses
 from proxy.gateway.artifacts import VISIBILITIES
 from proxy.gateway.endpoints import ENDPOINTS
@@ -11,7 +12,7 @@ from proxy.gateway.errors import InvalidRequest, ModelNotFound, UnsupportedValue
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.jobs import Endpoint, Job
 from proxy.gateway.options import Options
-from proxy.gateway.snapshots import Catalog, Key
+from proxy.gateway.snapshots import Catalog, Key, Route
 from proxy.gateway.wire import Request, Response
 
 MAX_API_VERSION = 40
@@ -36,6 +37,37 @@ def open_exchange(arrival: Arrival, endpoint: Endpoint, job: Job, *, catalog: Ca
     if route is None or not route.deployments:
         raise ModelNotFound(job.model)
     keys.authorize_model(key, job.model, route.model)
+    rate = rate_of(job, endpoint, route)
+    own_key = own.read(request, is_offered=options.is_self_hosted)
+    if job.details.get("background") and not own.has_key(route.deployments, key, own_key):
+        raise UnsupportedValue(responses.NO_BACKGROUND, param="background")
+    if options.requires_own_key and not own.has_key(route.deployments, key, own_key):
+        raise own.UpstreamKeyRequired(f"{options.site_url}/o/{key.organization_slug}/upstream-keys/")
+    exchange = Exchange(
+        request_id=arrival.request_id,
+        key=key,
+        endpoint=endpoint,
+        job=job,
+        route=route,
+        rate=rate,
+        started_at=arrival.started_at,
+        end_user=(key.end_user or labels.read(request, labels.END_USER) or job.end_user)[: labels.MAX_LABEL],
+        run_id=labels.read(request, labels.RUN),
+        org_label=labels.read(request, labels.ORGANIZATION),
+        own_key=own_key,
+        visibility=_visibility(request, key),
+        max_nanos=ceilings.read(request, ceilings.OF_CALL),
+        run_max_nanos=ceilings.read(request, ceilings.OF_RUN),
+        api_version=_api_version(request),
+        traceparent=request.headers.get("traceparent", ""),
+    )
+    if job.tool is not None:
+        image_tool.accompany(exchange, catalog, ENDPOINTS[image_tool.PATH])
+    return exchange
+
+
+def rate_of(job: Job, endpoint: Endpoint, route: Route) -> Rate:
+    """The price at which `route` serves `job` on `endpoint`. Raises the error to answer with where it does not."""
     if route.endpoints and endpoint.served_as not in route.endpoints:
         served = ", ".join(sorted(route.endpoints))
         raise InvalidRequest(
@@ -53,32 +85,7 @@ def open_exchange(arrival: Arrival, endpoint: Endpoint, job: Job, *, catalog: Ca
         )
     if endpoint.bound is not None:
         endpoint.bound(job, route, route.rate)
-    own_key = own.read(request, is_offered=options.is_self_hosted)
-    if job.details.get("background") and not own.has_key(route.deployments, key, own_key):
-        raise UnsupportedValue(responses.NO_BACKGROUND, param="background")
-    if options.requires_own_key and not own.has_key(route.deployments, key, own_key):
-        raise own.UpstreamKeyRequired(f"{options.site_url}/o/{key.organization_slug}/upstream-keys/")
-    exchange = Exchange(
-        request_id=arrival.request_id,
-        key=key,
-        endpoint=endpoint,
-        job=job,
-        route=route,
-        rate=route.rate,
-        started_at=arrival.started_at,
-        end_user=(key.end_user or labels.read(request, labels.END_USER) or job.end_user)[: labels.MAX_LABEL],
-        run_id=labels.read(request, labels.RUN),
-        org_label=labels.read(request, labels.ORGANIZATION),
-        own_key=own_key,
-        visibility=_visibility(request, key),
-        max_nanos=ceilings.read(request, ceilings.OF_CALL),
-        run_max_nanos=ceilings.read(request, ceilings.OF_RUN),
-        api_version=_api_version(request),
-        traceparent=request.headers.get("traceparent", ""),
-    )
-    if job.tool is not None:
-        image_tool.accompany(exchange, catalog, ENDPOINTS[image_tool.PATH])
-    return exchange
+    return route.rate
 
 
 def _visibility(request: Request, key: Key) -> str:
