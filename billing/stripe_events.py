@@ -29,6 +29,7 @@ SWEPT = timedelta(days=4)
 NO_ORDER = "no order of ours"
 CREDITED = "credited"
 LINKED = "payment noted"
+REFUND_FAILED, LOOKED_AT = "refund failed: the sweep looks", "refund failed: looked at"
 
 
 class BadSignature(ValueError):
@@ -150,7 +151,10 @@ def note_intent(found: dict[str, Any]) -> None:
 
 
 def sweep() -> int:
-    """Pull what webhooks may have lost in four days; returns how many objects. Raises `StripeUnavailable`."""
+    """Pull what webhooks may have lost in four days, and how payments stand whose refund failed, which no event tells.
+
+    Returns how many objects. Raises `StripeUnavailable`.
+    """
     since = timezone.now() - SWEPT
     looked = 0
     for found in stripe_api.sessions_since(since):
@@ -172,6 +176,11 @@ def sweep() -> int:
         if order is not None:
             for charge in stripe_api.charges_of(str(order.payment_intent_id)):
                 _quietly(lambda charge=charge: _charge(charge, is_current=True))  # type: ignore[misc]
+    for event in StripeEvent.objects.filter(outcome=REFUND_FAILED).select_related("order"):
+        looked += 1
+        for charge in stripe_api.charges_of(event.order.payment_intent_id):
+            _quietly(lambda charge=charge: _charge(charge, is_current=True))  # type: ignore[misc]
+        StripeEvent.objects.filter(pk=event.pk).update(outcome=LOOKED_AT)
     for dispute in stripe_api.disputes_since(since):
         looked += 1
         _quietly(lambda dispute=dispute: _dispute(dispute))  # type: ignore[misc]
@@ -234,6 +243,14 @@ def _charge(found: dict[str, Any], *, is_current: bool = False) -> Outcome:
     return order, f"{refunded} cents refunded"
 
 
+def _refund(found: dict[str, Any]) -> Outcome:
+    """A refund: its charge tells how much of it there is, but for one that failed, maybe weeks later."""
+    order = _order_of_payment(found.get("payment_intent"))
+    if order is None:
+        return None, NO_ORDER
+    return order, REFUND_FAILED if found.get("status") in {"failed", "canceled"} else "told by its charge"
+
+
 def _dispute(found: dict[str, Any]) -> Outcome:
     order = _order_of_payment(found.get("payment_intent")) or _order(mapping(found, "metadata").get("order"))
     if order is None:
@@ -284,6 +301,9 @@ HANDLERS: dict[str, Callable[[dict[str, Any]], Outcome]] = {
     "charge.succeeded": _charge,
     "charge.updated": _charge,
     "charge.refunded": _charge,
+    "charge.refund.updated": _refund,
+    "refund.failed": _refund,
+    "refund.updated": _refund,
     "charge.dispute.created": _dispute,
     "charge.dispute.updated": _dispute,
     "charge.dispute.closed": _dispute,

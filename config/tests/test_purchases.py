@@ -13,7 +13,7 @@ from django.test import Client
 
 from accounts.models import Event, Organization
 from accounts.tests.factories import OrganizationFactory
-from billing import codes, ledger, lots, purchases, stripe_events
+from billing import codes, ledger, lots, purchases, stripe_api, stripe_events
 from billing.models import Account, AccountKind, Lot, LotUse, Order, Pack, StripeEvent, StripeObject, Transfer
 from billing.money import NANOS_PER_CREDIT
 from billing.tests.proofs_kit import drift
@@ -293,6 +293,25 @@ def test_a_refund_that_failed_is_given_back_by_the_sweep_and_not_by_an_old_event
     order.refresh_from_db()
     purchases.note_refunded(order, 0, is_current=True)
     assert balance(organization) == TOTAL
+
+
+def test_a_refund_that_fails_weeks_later_is_given_back(
+    organization: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, events, bank = bought(organization)
+    bank.refund({"payment_intent": events[-1]["data"]["object"]["payment_intent"], "amount": "500"})
+    for event in events:
+        deliver(event)
+    assert balance(organization) < TOTAL
+    refund, charge = bank.listed("refund")[0], bank.listed("charge")[0]
+    deliver(event_of("refund.failed", refund | {"status": "failed"}))
+    assert balance(organization) < TOTAL  # an event is no word on how its payment stands
+    for listed in ("sessions", "intents", "invoices", "refunds", "disputes"):
+        monkeypatch.setattr(stripe_api, f"{listed}_since", lambda since: [])
+    monkeypatch.setattr(stripe_api, "charges_of", lambda intent: [charge | {"amount_refunded": 0}])
+    stripe_events.sweep()
+    assert balance(organization) == TOTAL
+    assert not StripeEvent.objects.filter(outcome=stripe_events.REFUND_FAILED).exists()
 
 
 def test_a_card_that_was_declined_before_does_not_undo_a_refund(
