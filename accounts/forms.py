@@ -9,13 +9,14 @@ from typing import Any
 from django import forms
 from django.utils import timezone
 
+from accounts import keys
 from accounts.models import ApiKey
 from accounts.scopes import ADMIN, ENDPOINTS, SCOPES
 
 LIFETIMES = [("", "Never"), ("7", "In 7 days"), ("30", "In 30 days"), ("90", "In 90 days"), ("365", "In a year")]
 GRACES = [("0", "Stop the old key now"), ("1", "1 hour"), ("24", "24 hours"), ("168", "7 days")]
 KEEP = "keep"
-LIMITS = ("name", "allowed_models", "allowed_endpoints", "allowed_ips", "rpm", "tpm", "max_concurrent")
+LIMITS = keys.CHANGEABLE - {"expires_at"}
 MAX_ITEMS = 100
 MAX_ITEM_LENGTH = 200
 

@@ -85,14 +85,12 @@ def issue(
             organization=organization,
             name=name,
             scopes=sorted(set(scopes)),
-            allowed_models=list(dict.fromkeys(allowed_models)),
-            allowed_endpoints=sorted(set(allowed_endpoints)),
-            allowed_ips=_networks(allowed_ips),
             rpm=rpm,
             tpm=tpm,
             max_concurrent=max_concurrent,
             expires_at=expires_at,
             created_by=by,
+            **_lists(allowed_models, allowed_endpoints, allowed_ips),
         ),
         action="key.issue",
         by=by,
@@ -128,9 +126,7 @@ def change(*, key: ApiKey, by: User | None, origin: audit.Origin | None = None, 
         _check(
             wanted["name"], (), wanted["allowed_endpoints"], rpm=wanted["rpm"], tpm=wanted["tpm"], expires_at=expires_at
         )
-        wanted["allowed_models"] = list(dict.fromkeys(wanted["allowed_models"]))
-        wanted["allowed_endpoints"] = sorted(set(wanted["allowed_endpoints"]))
-        wanted["allowed_ips"] = _networks(wanted["allowed_ips"])
+        wanted |= _lists(wanted["allowed_models"], wanted["allowed_endpoints"], wanted["allowed_ips"])
         changed = {name: value for name, value in wanted.items() if value != before[name]}
         for name, value in changed.items():
             setattr(row, name, value)
@@ -166,17 +162,10 @@ def rotate(
             ApiKey(
                 public_id=public_id or uuid.uuid4(),
                 organization=old.organization,
-                name=old.name,
                 scopes=old.scopes,
-                allowed_models=old.allowed_models,
-                allowed_endpoints=old.allowed_endpoints,
-                allowed_ips=old.allowed_ips,
-                rpm=old.rpm,
-                tpm=old.tpm,
-                max_concurrent=old.max_concurrent,
-                expires_at=old.expires_at,
                 rotated_from=old,
                 created_by=by,
+                **{name: getattr(old, name) for name in CHANGEABLE},
             ),
             action="key.rotate",
             by=by,
@@ -251,6 +240,15 @@ def _check(
             raise InvalidKey(label, limit)
     if expires_at is not None and expires_at <= timezone.now():
         raise InvalidKey("expires_at", expires_at)
+
+
+def _lists(models: Collection[str], endpoints: Collection[str], addresses: Collection[str]) -> dict[str, list[str]]:
+    """The lists of a key as they are kept. Raises `InvalidKey`."""
+    return {
+        "allowed_models": list(dict.fromkeys(models)),
+        "allowed_endpoints": sorted(set(endpoints)),
+        "allowed_ips": _networks(addresses),
+    }
 
 
 def _networks(addresses: Collection[str]) -> list[str]:
