@@ -4,6 +4,7 @@ from typing import Any
 
 from allauth.account.adapter import get_adapter
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest
 
 from accounts import audit
@@ -41,6 +42,11 @@ class MemberRequest(HttpRequest):
     organization: Organization
     membership: Membership
     htmx: Any
+
+
+def who_may(permission: str) -> QuerySet[Membership]:
+    """The memberships that give a permission now: of people who are active, in a role that has it."""
+    return Membership.objects.filter(user__is_active=True, role__in=PERMISSIONS[permission])
 
 
 def can(membership: Membership, permission: str) -> bool:

@@ -9,8 +9,8 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from accounts import key_format
-from accounts.access import PERMISSIONS
-from accounts.models import Membership, User
+from accounts.access import who_may
+from accounts.models import User
 from proxy.gateway.errors import Unavailable
 from proxy.gateway.realtime.secrets import PREFIX, Bound, Wanted
 from proxy.in_thread import in_thread
@@ -39,12 +39,7 @@ class Secrets:
 
 def find(secret: str) -> Bound | None:
     """What `secret` stands for; None if it is unknown or over. One query; raises `DatabaseError`."""
-    still_may = Membership.objects.filter(
-        organization=OuterRef("key__organization"),
-        user=OuterRef("member"),
-        user__is_active=True,
-        role__in=PERMISSIONS["keys.manage"],
-    )
+    still_may = who_may("keys.manage").filter(organization=OuterRef("key__organization"), user=OuterRef("member"))
     rows = ClientSecret.objects.filter(
         Q(member=None) | Exists(still_may), digest=_digest(secret), expires_at__gt=timezone.now()
     )

@@ -13,8 +13,8 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from accounts import key_format
-from accounts.access import PERMISSIONS
-from accounts.models import ApiKey, Membership, User
+from accounts.access import who_may
+from accounts.models import ApiKey, User
 from proxy.gateway.snapshots import Key
 from proxy.models import ClientSecret
 
@@ -48,11 +48,8 @@ def mint(*, key: ApiKey, member: User) -> tuple[str, datetime]:
 
 def find(secret: str) -> Found | None:
     """What `secret` stands for; None if it is unknown or over. One query; raises `DatabaseError`."""
-    still_may = Membership.objects.filter(
-        organization=OuterRef("key__organization"),
-        user__email=OuterRef("end_user"),
-        user__is_active=True,
-        role__in=PERMISSIONS["keys.manage"],
+    still_may = who_may("keys.manage").filter(
+        organization=OuterRef("key__organization"), user__email=OuterRef("end_user")
     )
     rows = ClientSecret.objects.filter(Exists(still_may), digest=_digest(secret), expires_at__gt=timezone.now())
     row = rows.values_list("key__digest", "end_user").first()
