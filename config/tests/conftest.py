@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from config.tests.scripted import Upstream
 # What the showroom sells: nano-dollars per token, in and out.
 SHOWN = {"gpt-fast": (300, 1_200), "gpt-slow": (2_000, 8_000)}
 _installations: list[Installation] = []
+_LOGGED = pytest.StashKey[dict[Path, int]]()  # how long each log was when the test began
 
 
 @pytest.fixture(scope="session")
@@ -53,16 +55,33 @@ def pages(showroom: Installation, upstream: Upstream) -> Service:
 
 @pytest.fixture
 def site(installation: Installation) -> Installation:
-    """The shared installation; with a failed test the end of each of its logs is shown."""
+    """The shared installation."""
     return installation
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A page on a machine that is busy with everything else gets a second try; the summary tells why it took one."""
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    logs = [service.log for site in _installations for service in site.services]
+    item.stash[_LOGGED] = {log: log.stat().st_size for log in logs if log.exists()}
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Beside a failure stands what the services have logged since the test began."""
     report = yield
     site = getattr(item, "funcargs", {}).get("installation")
     if report.failed and isinstance(site, Installation):
-        report.sections += [(f"log of {service.name}", service.last_words()) for service in site.services]
+        before = item.stash.get(_LOGGED, {})
+        for service in site.services:
+            if words := service.last_words(15, since=before.get(service.log, 0)):
+                report.sections.append((f"log of {service.name}", words))
     return report
 
 

@@ -151,9 +151,10 @@ class Service:
                     pids.append(pid)
         return sorted(pids)
 
-    def last_words(self, lines: int = 40) -> str:
+    def last_words(self, lines: int = 40, *, since: int = 0) -> str:
+        """The end of what it has logged after the first `since` bytes."""
         with contextlib.suppress(OSError):
-            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+            return "\n".join(self.log.read_bytes()[since:].decode(errors="replace").splitlines()[-lines:])
         return "no log"
 
 

@@ -9,7 +9,7 @@ import secrets
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from billing.money import format_credits
 from config.tests.playground_kit import (  # noqa: F401 - fixtures
@@ -18,7 +18,7 @@ from config.tests.playground_kit import (  # noqa: F401 - fixtures
     new_player,
     running_web,
 )
-from config.tests.processes import Installation, Service
+from config.tests.processes import Installation, Service, wait_for
 from gallery.tests.kit import picture
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.xdist_group("playground")]
@@ -79,9 +79,14 @@ def test_retry_takes_the_place_of_an_answer_and_a_fork_leaves_both(player: Playe
     page = player.open("?model=play-chat")
     player.ask("[[words=5]] One")
     player.charged(1)
+    kept_late = hold_answers(page)
     second = player.ask("[[words=6]] Two")
     player.charged(2)
     expect(second.locator(".cost")).not_to_be_empty()
+    expect(second.get_by_role("button", name="Retry")).to_be_disabled()  # until the answer is kept
+    wait_for(lambda: kept_late or page.wait_for_timeout(20), timeout_s=30, what="the answer's keeping")
+    kept_late.pop().continue_()
+    page.unroute("**/messages")
     second.get_by_role("button", name="Retry").click()
     player.charged(3)
     expect(page.locator(".message")).to_have_count(4)
@@ -98,6 +103,20 @@ def test_retry_takes_the_place_of_an_answer_and_a_fork_leaves_both(player: Playe
     player.charged(4)
     page.goto(original)
     expect(page.locator(".message")).to_have_count(4)
+
+
+def hold_answers(page: Page) -> list[Route]:
+    """Answers that are to be kept stay in the list until they are let go."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if "assistant" in (route.request.post_data or ""):
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/messages", hold)
+    return held
 
 
 def test_conversations_are_searched_renamed_exported_and_deleted(player: Player) -> None:

@@ -80,7 +80,10 @@
     const last = said.at(-1);
     for (const message of said) {
       const retry = part(message, "[data-do=retry]");
-      if (retry) retry.hidden = message !== last;
+      if (retry) {
+        retry.hidden = message !== last;
+        retry.disabled = isRunning();
+      }
       part(message, ".fork").hidden = !message.id || !page.dataset.conversation;
     }
     const costs = said.map((message) => message.cost).filter(Boolean);
@@ -174,8 +177,14 @@
     };
   };
 
+  /* One answer at a time: what would ask for another waits, disabled, until the last one is kept. */
+  const busy = async (work) => {
+    await run(work);
+    tidy();
+  };
+  const answer = (replaced = null) => busy((signal) => answering(signal, replaced));
   /* The answer to all that was said. `replaced` is the answer whose place it takes, or gets back if there is none. */
-  const answer = (replaced = null) => run(async (signal) => {
+  const answering = async (signal, replaced = null) => {
     const started = performance.now();
     const asked = request(said);
     const message = add("assistant", "");
@@ -209,7 +218,6 @@
       remove(message);
       if (replaced) putBack(replaced);
       state(failure ? "" : "Stopped.");
-      tidy();
       if (failure) trouble.show(failure, () => (replaced ? again(replaced) : answer()));
       return;
     }
@@ -220,13 +228,13 @@
     });
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     state(summary(about, seconds));
-    if (failure) trouble.show(failure, () => again(message));
-    await keep(message, fields()).catch((error) => trouble.show(new Error(`The answer is not kept: ${error.message}`)));
+    const unkept = await keep(message, fields()).then(() => null, (error) => error);
     removeEventListener("pagehide", rescue);
-    tidy();
+    if (failure) trouble.show(failure, () => again(message));
+    else if (unkept) trouble.show(new Error(`The answer is not kept: ${unkept.message}`));
     listAgain().catch(() => {});
     if (!about.cost) settleLater(message, about, seconds);
-  });
+  };
   const read = async (reply, message, about) => {
     const draw = drawing(message);
     for await (const { data, note } of events(reply)) {
@@ -254,19 +262,20 @@
     if (!isRunning()) state(summary(about, seconds));
   };
 
-  const send = async () => {
+  const send = () => {
     const text = byId("prompt").value;
     if (!text.trim() && !attached.length) return;
     if (isRunning()) {
       state("Wait for the answer, or stop it.");
       return;
     }
-    const images = attached;
+    busy((signal) => sending(signal, text, attached));
+  };
+  const sending = async (signal, text, images) => {
     const message = add("user", text, images);
     byId("prompt").value = "";
     attach([]);
     grow();
-    trouble.hide();
     try {
       await keep(message, parameters());
     } catch (error) {
@@ -276,8 +285,7 @@
       trouble.show(error, send);
       return;
     }
-    tidy();
-    await answer();
+    await answering(signal);
   };
   const again = (message) => {
     if (isRunning()) return;
