@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 # Rows, and accounts, in one commit: admissions on them wait for its end, some milliseconds.
 BATCH = 5_000
-ACCOUNTS = 50
+ACCOUNTS = 100
 # The event names the dearest models; the sums are of all.
 MODELS_TOLD = 50
 # Sent after each commit for each of its accounts, for tracing: `account_id`, `summary`, `request_ids` (some of what it
