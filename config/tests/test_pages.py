@@ -272,6 +272,27 @@ def test_budgets_are_set_changed_and_removed(cast: Cast) -> None:
     assert not Budget.objects.filter(key=key).exists()
 
 
+def test_key_member_and_end_user_have_one_form_of_budgets(cast: Cast) -> None:
+    key = pages_kit.key_of(cast.organization)
+    member = cast.organization.memberships.get(user=cast.users["developer"])
+    addresses = [
+        _address("billing:key-budgets", cast, key.public_id),
+        _address("billing:member-budgets", cast, member.public_id),
+        _address("billing:end-user-budgets", cast) + "?who=a%2Fb+c",
+    ]
+    client = cast.client("admin")
+    for address in addresses:
+        saved = client.post(address, {"cost_day": "12.5", "tokens_month": "700"})
+        assert (saved.status_code, saved["location"]) == (302, address)
+        page = _text(client.get(address))
+        assert "Saved the budgets of" in page
+        assert "0 of 12.5" in page
+        assert 'value="700"' in page
+    assert set(Budget.objects.values_list("scope", "period")) == {
+        (scope, period) for scope in ("key", "member", "end_user") for period in ("day", "month")
+    }
+
+
 @pytest.mark.parametrize("amount", ["0", "-1", "1e3x", "0.00000001", "999999999999999999999"])
 def test_a_wrong_budget_is_said(amount: str, cast: Cast) -> None:
     client = cast.client("admin")
