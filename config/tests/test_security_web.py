@@ -9,7 +9,9 @@ import pytest
 from django.contrib.auth.hashers import make_password
 from django.core import mail
 from django.core.cache import cache
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -466,7 +468,7 @@ def test_a_realtime_session_of_the_console_ends_with_its_members_role(
     )  # fmt: skip
     told: list[RealtimeSession] = []
     monkeypatch.setattr(realtime_sessions, "end", lambda session, **_: told.append(session))
-    with django_capture_on_commit_callbacks(execute=True):
+    with django_capture_on_commit_callbacks(execute=True), CaptureQueriesContext(connection) as asked:
         if how == "viewer now":
             organizations.change_role(membership=member, role=Role.VIEWER, by=None)
         elif how == "removed":
@@ -476,6 +478,8 @@ def test_a_realtime_session_of_the_console_ends_with_its_members_role(
             member.user.save()
     assert told == [mine]
     assert colleagues not in told
+    (notice,) = [query["sql"] for query in asked if "tuppence_members" in query["sql"]]
+    assert ("NULL" in notice) == (how == "switched off")
 
 
 def test_a_short_operators_token_stops_the_start() -> None:
