@@ -208,7 +208,7 @@ def _request_id(at: datetime, source: random.Random) -> UUID:
 
 def _charge(requests: list[tuple[datetime, Capture]]) -> None:
     """Charge each request at its moment. Nobody else sees our clock: it is gone before the transaction ends."""
-    rows = [(moment.isoformat(), encode([capture])) for moment, capture in sorted(requests, key=itemgetter(0))]
+    rows = [(moment.isoformat(), encode([capture]).decode()) for moment, capture in sorted(requests, key=itemgetter(0))]
     with connection.cursor() as cursor:
         cursor.execute("SELECT current_setting('search_path')")
         (search_path,) = cursor.fetchone()
