@@ -194,6 +194,6 @@ DROP FUNCTION billing_format_credits(bigint);
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0041_settle_org_label"), ("accounts", "0034_webhooks")]
+    dependencies = [("billing", "0042_rerate_lists"), ("accounts", "0034_webhooks")]
 
     operations = [migrations.RunSQL(APPLY, APPLY_EACH), migrations.RunSQL(POST, NO_POST)]
