@@ -3,6 +3,7 @@
 from typing import Any
 
 from allauth.account.decorators import secure_admin_login
+from allauth.usersessions.admin import UserSessionAdmin
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.forms import ReadOnlyPasswordHashField
@@ -15,6 +16,8 @@ from accounts.audited_admin import AuditedAdmin, ReadOnlyAdmin
 from accounts.models import ApiKey, ApiSession, AuditEntry, Membership, Organization, User
 
 admin.site.login = secure_admin_login(admin.site.login)
+# allauth searches by the name that nobody signs in with here.
+UserSessionAdmin.search_fields = ["user__email", "ip"]
 admin.site.site_header = admin.site.site_title = "Administration"
 
 

@@ -1,5 +1,6 @@
 """Forms of the pages about organizations, members and webhooks. They check shape; the verbs check rules."""
 
+import uuid
 from datetime import timedelta
 from typing import Any
 from zoneinfo import available_timezones
@@ -80,6 +81,15 @@ class WebhookForm(forms.Form):
         widget=forms.CheckboxSelectMultiple,
         help_text="None chosen: all of them, those that come later too.",
     )
+
+
+class NewWebhookForm(WebhookForm):
+    """`token` makes a second submit of the same form visible: it is the webhook's public id to be."""
+
+    token = forms.UUIDField(widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs, initial={"token": uuid.uuid4()})
 
 
 class WebhookSettingsForm(WebhookForm):

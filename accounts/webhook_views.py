@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.db import models
+from django.db import IntegrityError, models
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.cache import patch_vary_headers
@@ -16,10 +16,14 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts import deliveries, events, webhooks
 from accounts.access import MemberRequest, organization_for, origin_of
 from accounts.models import Delivery, Organization, Role, Webhook
-from accounts.team_forms import OverlapForm, WebhookForm, WebhookSettingsForm
+from accounts.team_forms import NewWebhookForm, OverlapForm, WebhookSettingsForm
 
 PAGE_SIZE = 50
 REPLAY_AT_ONCE = 1_000
+REPEATED = (
+    "The form was sent twice and added one webhook. Its secret was shown once: rotate it if you have not copied it."
+)
+STALE_FORM = "This form is out of date. Reload the page and fill it in again."
 OFF = "This webhook is off. Turn it on first."
 
 
@@ -40,13 +44,19 @@ def webhook_list(request: MemberRequest, slug: str) -> HttpResponse:
 def webhook_create(request: MemberRequest, slug: str) -> HttpResponse:
     """The secret is in the answer to the POST and nowhere else."""
     organization = organization_for(request, slug, Role.DEVELOPER)
-    form = WebhookForm(request.POST if request.method == "POST" else None)
+    form = NewWebhookForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
+        token, fields = form.cleaned_data.pop("token"), form.cleaned_data
         try:
             made = webhooks.add(
-                organization=organization, by=request.user, origin=origin_of(request), **form.cleaned_data
+                organization=organization, public_id=token, by=request.user, origin=origin_of(request), **fields
             )
             return _shown_once(request, made)
+        except webhooks.AlreadyAdded as error:
+            messages.info(request, REPEATED)
+            return redirect("accounts:webhook", slug, error.webhook.public_id)
+        except IntegrityError:
+            form.add_error(None, STALE_FORM)
         except webhooks.InvalidWebhook as error:
             form.add_error(error.field if error.field in form.fields else None, error.why)
     context = {"organization": organization, "form": form, "kinds": events.KINDS}

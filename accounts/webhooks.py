@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
+from uuid import UUID, uuid4
 
 from django.db import transaction
 from django.utils import timezone
@@ -24,6 +25,14 @@ class InvalidWebhook(AccountsError):
         self.why = why
 
 
+class AlreadyAdded(AccountsError):
+    """The form was sent twice: `webhook` was added the first time."""
+
+    def __init__(self, webhook: Webhook) -> None:
+        super().__init__(str(webhook.public_id))
+        self.webhook = webhook
+
+
 @dataclass(frozen=True, slots=True)
 class Made:
     """A webhook with its new secret, which is shown once."""
@@ -38,17 +47,23 @@ def add(
     url: str,
     kinds: Collection[str] = (),
     description: str = "",
+    public_id: UUID | None = None,
     by: User | None,
     origin: audit.Origin | None = None,
 ) -> Made:
-    """Send events of these kinds, or of all, to `url` from now on. Raises `InvalidWebhook`."""
+    """Send events of these kinds, or of all, to `url` from now on. Raises `InvalidWebhook`; with a `public_id` used
+    before, `AlreadyAdded`."""
     _check(url, kinds)
     secret = signing.new_secret()
     with transaction.atomic():
         Organization.objects.select_for_update().get(pk=organization.pk)
+        earlier = organization.webhooks.filter(public_id=public_id).first() if public_id else None
+        if earlier is not None:
+            raise AlreadyAdded(earlier)
         if organization.webhooks.count() >= MAX_WEBHOOKS:
             raise InvalidWebhook("url", f"There can be {MAX_WEBHOOKS} webhooks.")
         made = Webhook.objects.create(
+            public_id=public_id or uuid4(),
             organization=organization,
             url=url,
             kinds=sorted(set(kinds)),

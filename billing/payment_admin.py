@@ -177,10 +177,10 @@ class LotAdmin(ReadOnly):
     list_filter = ("kind", "created_at")
     search_fields = ("account__organization__slug",)
     list_select_related = ("account",)
-    readonly_fields = ("uses",)
+    readonly_fields = ("spent_on",)
 
     @admin.display(description="Spent on")
-    def uses(self, lot: Lot) -> SafeString:
+    def spent_on(self, lot: Lot) -> SafeString:
         uses = LotUse.objects.filter(lot=lot).select_related("transfer").order_by("-pk")[:200]
         rows = [
             (f"{use.amount} n$", use.transfer.kind, _link("transfer", use.transfer_id), _requests_of(use.transfer))
@@ -218,6 +218,6 @@ def _link(model: str, pk: object) -> SafeString:
 
 def _requests_of(transfer: Transfer) -> SafeString:
     if transfer.kind != Transfer.Kind.USAGE:
-        return format_html("")
+        return SafeString("")
     address = reverse("admin:billing_usagerecord_changelist")
     return format_html('<a href="{}?transfer__id__exact={}">its requests</a>', address, transfer.pk)

@@ -121,6 +121,8 @@
   document.addEventListener("submit", (event) => {
     const form = event.target;
     if (form.method !== "post" || event.defaultPrevented) return;
+    // A download leaves the page as it is: the form is used again.
+    if (event.submitter?.dataset.download !== undefined) return;
     if (form.dataset.sent !== undefined) {
       event.preventDefault();
       return;

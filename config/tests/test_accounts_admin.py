@@ -56,6 +56,10 @@ def test_every_list_is_found_searched_and_opened(cast: Cast, client: Client, mod
         assert webhook.secret_encrypted not in opened.content.decode()
 
 
+def test_sessions_are_searched_by_address(client: Client) -> None:
+    assert client.get(reverse("admin:usersessions_usersession_changelist"), {"q": "root"}).status_code == 200
+
+
 def test_freezing_is_undone_and_audited(cast: Cast, client: Client) -> None:
     organization = cast.organization
     for action, status in (("freeze", "frozen"), ("freeze", "frozen"), ("unfreeze", "active")):

@@ -66,6 +66,13 @@ def test_an_image_is_shown_while_it_is_made_and_leads_to_the_gallery(player: Pla
     expect(page.locator("#mask")).to_be_visible()
     expect(page.get_by_role("button", name="Edit", exact=True)).to_be_enabled()
 
+    page.goto(f"{player.home}images/")
+    page.locator("input[name=image]").check()
+    with page.expect_download():
+        page.get_by_role("button", name="Zip").click()
+    page.get_by_role("button", name="Delete").click()  # the form is not spent by the download
+    expect(page.get_by_role("heading", name="Delete 1 image?")).to_be_visible()
+
 
 def test_what_is_painted_is_the_mask(player: Player) -> None:
     page = player.open("images/?model=play-image")

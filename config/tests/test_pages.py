@@ -470,6 +470,15 @@ def test_an_unknown_page_is_in_the_design() -> None:
     assert "app.css" in _text(response)
 
 
+@pytest.mark.parametrize(
+    ("role", "closed"), [("viewer", {"billing", "playground"}), ("developer", {"billing"}), ("billing", {"playground"})]
+)
+def test_the_sidebar_leads_only_where_the_role_may_go(role: str, closed: set[str], cast: Cast) -> None:
+    slug = cast.organization.slug
+    led = set(re.findall(rf'href="/o/{slug}/(billing|playground)/"', _text(cast.client(role).get(f"/o/{slug}/team/"))))
+    assert led == {"billing", "playground"} - closed
+
+
 def test_a_member_without_the_role_is_told_so(cast: Cast) -> None:
     response = cast.client("viewer").get(_address("accounts:key-create", cast))
     assert response.status_code == 403

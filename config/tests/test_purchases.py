@@ -447,3 +447,6 @@ def test_the_newest_shape_of_each_object_is_kept_for_staff(organization: Organiz
     assert {one.kind for one in StripeObject.objects.all()} >= {"charge", "payment_intent", "checkout.session"}
     found = admin_client.get("/admin/billing/stripeobject/", {"q": charge.stripe_id}).content.decode()
     assert charge.stripe_id in found
+    paid = Lot.objects.get(kind=Lot.Kind.PAID)
+    opened = admin_client.get(f"/admin/billing/lot/{paid.pk}/change/").content.decode()
+    assert f"{paid.amount - paid.remaining} n$ refund" in opened

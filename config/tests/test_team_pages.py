@@ -456,3 +456,16 @@ def test_a_change_over_the_key_of_an_organization_writes_events(cast: Cast) -> N
     told = list(Event.objects.filter(organization=cast.organization).order_by("pk").values_list("kind", "data__name"))
     assert told == [("key.created", "server"), ("key.revoked", "server")]
     assert not Image.objects.exists()
+
+
+# ---------------------------------------------------------------- Webhooks
+def test_the_same_form_sent_twice_adds_one_webhook(cast: Cast) -> None:
+    address, client = _address("webhook-create", cast), cast.client("developer")
+    form = {"url": "https://hooks.example/", "token": str(uuid4())}
+    first, second = client.post(address, form), client.post(address, form)
+    made = cast.organization.webhooks.get()
+    assert (first.status_code, second.status_code) == (201, 302)
+    assert second["location"] == _address("webhook", cast, made.public_id)
+    other = pages_kit.cast()
+    foreign = other.client("developer").post(_address("webhook-create", other), form)
+    assert (foreign.status_code, other.organization.webhooks.count()) == (422, 0)

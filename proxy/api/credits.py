@@ -18,7 +18,7 @@ from billing.models import Pack, Transfer
 from billing.money import InvalidAmount, format_credits, nanos_from_credits
 from proxy.api import numbers
 from proxy.api.answers import moment
-from proxy.api.authentication import AnyKey, Caller, may
+from proxy.api.authentication import AnyKey, Caller, may, who
 from proxy.api.errors import Conflict, NotFound
 from proxy.gateway.errors import InsufficientQuota, InvalidRequest, Unavailable, UnknownUrl
 
@@ -47,7 +47,7 @@ def purchase(request: Request) -> Response:
         raise InvalidRequest("'payment_method' must be 'stripe'.", param="payment_method")
     if not stripe_api.is_on():
         raise InvalidRequest("This installation sells no credit online.", code="payments_off")
-    order = purchases.order(organization=caller.organization, pack=pack, by=caller.actor)
+    order = purchases.order(organization=caller.organization, pack=pack, **who(request))
     try:
         url = stripe_api.checkout(order)
     except stripe_api.StripeUnavailable as error:
@@ -115,9 +115,9 @@ def transfer(request: Request) -> Response:
             sender=caller.organization,
             recipient=recipient,
             amount=amount,
-            by=caller.actor,
             idempotency_key=key,
             memo=str(request.data.get("memo", ""))[:200],
+            **who(request),
         )
     except moves.NotEnough as problem:
         url = f"{settings.SITE_URL}/o/{caller.organization.slug}/billing/"

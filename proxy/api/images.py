@@ -14,7 +14,7 @@ from gallery.browsing import Filter
 from gallery.models import Image, Visibility
 from proxy.api import numbers
 from proxy.api.answers import moment
-from proxy.api.authentication import Caller, KeyAuthentication, MayManage, wire_request
+from proxy.api.authentication import Caller, KeyAuthentication, MayManage, who, wire_request
 from proxy.gateway import keys
 from proxy.gateway.errors import InvalidRequest, ScopeMissing
 from proxy.gateway.owned import ObjectNotFound
@@ -82,12 +82,12 @@ def image(request: Request, public_id: UUID) -> Response:
     if not is_own:
         raise ObjectNotFound("image", str(public_id)) if caller else ScopeMissing(SCOPE)
     if request.method == "DELETE":
-        keeping.remove([found], by=caller.actor)
+        keeping.remove([found], **who(request))
         return Response({"id": str(public_id), "object": "image", "deleted": True})
     visibility = request.data.get("visibility")
     if visibility not in Visibility.values:
         raise InvalidRequest(f"'visibility' must be one of {', '.join(Visibility.values)}.", param="visibility")
-    showing.set_visibility([found], visibility, by=caller.actor)
+    showing.set_visibility([found], visibility, **who(request))
     found.refresh_from_db()
     return Response(_as_dict(found, is_own=True))
 

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from django.test import Client
 
-from accounts.models import Membership, Role
+from accounts.models import AuditEntry, Membership, Role
 from accounts.tests.factories import UserFactory
 from billing import ledger, stripe_api
 from billing.models import Order
@@ -52,6 +52,8 @@ def test_a_purchase_opens_a_checkout(settings: Any, monkeypatch: pytest.MonkeyPa
         f"https://stripe.test/{order.public_id}",
     )
     assert order.organization == caller.organization
+    noted = AuditEntry.objects.get(organization=caller.organization, action="credits.order")
+    assert (noted.via, noted.ip) == (f"key {caller.key.masked}", "127.0.0.1")
     assert_error(caller.post("/v1/credits/purchase", {"pack_id": "none"}), 400, "invalid_value")
     assert_error(
         caller.post("/v1/credits/purchase", {"pack_id": "pro", "payment_method": "cash"}), 400, "invalid_value"
@@ -93,6 +95,7 @@ def test_a_transfer_moves_once() -> None:
     assert (first.json()["credits"], first.json()["id"]) == ("-60.0000", second.json()["id"])
     assert _posted(sender) == 40 * NANOS_PER_CREDIT
     assert recipient.get("/v1/credits/transactions").json()["data"][0]["credits"] == "60.0000"
+    assert AuditEntry.objects.get(action="credits.send").via == f"key {sender.key.masked}"
     assert_error(sender.post("/v1/credits/transfer", body | {"credits": "61"}), 409, "conflict")
     assert_error(sender.post("/v1/credits/transfer", body | {"idempotency_key": "l"}), 429, "insufficient_quota")
     assert_error(sender.post("/v1/credits/transfer", {"to": "nobody", "credits": "1"}), 404, "not_found")

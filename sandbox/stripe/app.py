@@ -120,6 +120,8 @@ class Stripe:
         return 200, HTML, html, ""
 
     def _checkout(self, method: str, session: Record, fields: Record) -> tuple[int, str, str, str]:
+        if session["status"] != "open":
+            return 200, HTML, pages.over(session), ""
         if method != "POST":
             return 200, HTML, pages.checkout(session), ""
         action = fields.get("action")

@@ -35,6 +35,20 @@ def checkout(session: dict[str, Any], problem: str = "") -> str:
     )
 
 
+def over(session: dict[str, Any]) -> str:
+    """What somebody sees who comes back to a checkout: that it is over, and the way on."""
+    is_paid = session["status"] == "complete"
+    told = "This checkout is over: it was paid." if is_paid else "This checkout has expired. Nothing was charged."
+    onward = (
+        session["success_url"].replace("{CHECKOUT_SESSION_ID}", session["id"]) if is_paid else session["cancel_url"]
+    )
+    return page(
+        "Checkout",
+        f"""{_NOTE}<h1>{escape(session["sandbox"]["description"])}</h1><p role="status">{told}</p>
+<p><a href="{escape(onward)}">Go on</a></p>""",
+    )
+
+
 def receipt(charge: dict[str, Any]) -> str:
     paid, refunded = (money(charge[name], charge["currency"]) for name in ("amount", "amount_refunded"))
     return page(

@@ -220,7 +220,8 @@
       byId("stop").hidden = true;
     }
   };
-  byId("stop")?.addEventListener("click", () => running?.abort());
+  /* Stop takes Send's place: the second click of a double click is not meant for it. */
+  byId("stop")?.addEventListener("click", (event) => { if (event.detail < 2) running?.abort(); });
   const state = (text) => { byId("state").textContent = text; };
   const isStopped = (error) => error?.name === "AbortError";
 
