@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import keys
 from accounts.access import MemberRequest, can, organization_for, origin_of
@@ -23,7 +23,7 @@ ENDED = "This key has ended, so it cannot be changed. Create a new one."
 STALE_FORM = "This form is out of date. Reload the page and fill it in again."
 
 
-@require_GET
+@require_safe
 @login_required
 def key_list(request: MemberRequest, slug: str) -> HttpResponse:
     organization = organization_for(request, slug, Role.VIEWER)

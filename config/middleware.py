@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 # The microphone is for Realtime and transcriptions, the clipboard for copying keys, publickey for passkeys.
 PERMISSIONS = (
-    "camera=(), geolocation=(), payment=(), usb=(), serial=(), hid=(), bluetooth=(), display-capture=(), "
+    "camera=(), geolocation=(), payment=(), usb=(), serial=(), hid=(), display-capture=(), "
     "microphone=(self), clipboard-write=(self), publickey-credentials-get=(self), publickey-credentials-create=(self)"
 )
 PROBES = frozenset({"/health", "/ready", "/metrics"})
