@@ -374,6 +374,7 @@ async def test_a_stream_is_replayed_byte_for_byte():
     first = await kit.call(body=chat(stream=True), headers={"idempotency-key": "a"})
     second = await kit.call(body=chat(stream=True), headers={"idempotency-key": "a"})
     assert second.events == first.events
+    assert (second.headers["x-cost-credits"], "x-credits-remaining" in second.headers) == ("0.0020", False)
     assert len(kit.teller.captures) == 1
 
 
