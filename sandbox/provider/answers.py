@@ -232,7 +232,7 @@ def embedding(item: Any, dimensions: int) -> list[float]:
     return [value / length for value in vector]
 
 
-def _example(schema: Any, root: Any, depth: int = 0) -> Any:
+def _example(schema: Any, root: Any, depth: int = 0) -> Any:  # noqa: PLR0911 - one line per kind
     """The smallest value that fits a JSON schema of the common kinds; `root` has its definitions."""
     if not isinstance(schema, dict) or depth > _MAX_DEPTH:
         return None
