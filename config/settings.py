@@ -86,6 +86,8 @@ try:
     read_setting(MODEL_PRICING_JSON)
 except InvalidPriceList as error:
     raise SettingError("MODEL_PRICING_JSON", str(error).partition(": ")[2]) from None
+# Whose models the catalogue and the pickers begin with.
+FEATURED_MAKERS = tuple(maker.strip() for maker in env("FEATURED_MAKERS", "openai").split(",") if maker.strip())
 # Pages of other sites that may call `/v1` from a browser: origins, or * for all. No cookie is asked for: none opens it.
 CORS_ORIGINS = frozenset(origin.strip().rstrip("/") for origin in env("CORS_ORIGINS", "").split(",") if origin.strip())
 if not all(origin == "*" or re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+", origin) for origin in CORS_ORIGINS):
