@@ -5,7 +5,7 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from accounts import audit_log
 from accounts.access import MemberRequest, organization_for
@@ -15,7 +15,7 @@ from accounts.team_forms import AuditFilterForm
 PAGE_SIZE = 50
 
 
-@require_GET
+@require_safe
 @login_required
 def audit_page(request: MemberRequest, slug: str) -> HttpResponse:
     organization = organization_for(request, slug, Role.ADMIN)
@@ -40,7 +40,7 @@ def audit_page(request: MemberRequest, slug: str) -> HttpResponse:
 
 
 @never_cache
-@require_GET
+@require_safe
 @login_required
 def audit_csv(request: MemberRequest, slug: str) -> HttpResponse:
     """What the same filters show, at most `MAX_CSV_ROWS`; the export of the organization has everything."""

@@ -11,7 +11,7 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts import audit, closing, exports, organizations
 from accounts.access import MemberRequest, can, organization_for, origin_of
@@ -78,7 +78,7 @@ def export_list(request: MemberRequest, slug: str) -> HttpResponse:
 
 
 @never_cache
-@require_GET
+@require_safe
 @login_required
 def export_download(request: MemberRequest, slug: str, export_id: UUID) -> FileResponse:
     """Staff who look as a member take nothing along: the audit log would say that it was the member."""

@@ -12,7 +12,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import keys
 from accounts.access import MemberRequest, can, may_change, organization_for, origin_of
@@ -27,7 +27,7 @@ FOR_STAFF = "Only staff can rotate a key with the scope admin. Revoke it if it m
 STALE_FORM = "This form is out of date. Reload the page and fill it in again."
 
 
-@require_GET
+@require_safe
 @login_required
 def key_list(request: MemberRequest, slug: str) -> HttpResponse:
     organization = organization_for(request, slug, Role.VIEWER)

@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts import deliveries, events, webhooks
 from accounts.access import MemberRequest, organization_for, origin_of
@@ -27,7 +27,7 @@ STALE_FORM = "This form is out of date. Reload the page and fill it in again."
 OFF = "This webhook is off. Turn it on first."
 
 
-@require_GET
+@require_safe
 @login_required
 def webhook_list(request: MemberRequest, slug: str) -> HttpResponse:
     organization = organization_for(request, slug, Role.DEVELOPER)

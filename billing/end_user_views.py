@@ -7,7 +7,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.cache import patch_vary_headers
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.access import MemberRequest, can, organization_for, origin_of
 from accounts.models import Role
@@ -31,7 +31,7 @@ class Row:
     follows_default: bool
 
 
-@require_GET
+@require_safe
 @login_required
 def end_user_list(request: MemberRequest, slug: str) -> HttpResponse:
     organization = organization_for(request, slug, Role.VIEWER)

@@ -17,7 +17,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from accounts.access import MemberRequest, can, organization_for, origin_of
 from accounts.models import Organization, Role
@@ -135,7 +135,7 @@ def portal(request: MemberRequest, slug: str) -> HttpResponse:
         return redirect("billing:billing", slug)
 
 
-@require_GET
+@require_safe
 @login_required
 def checkout_done(request: MemberRequest, slug: str) -> HttpResponse:
     """Back from Stripe: the order as Stripe has it now, whether or not its webhook was here."""
@@ -153,7 +153,7 @@ def checkout_done(request: MemberRequest, slug: str) -> HttpResponse:
     return render(request, "billing/checkout_done.html", context)
 
 
-@require_GET
+@require_safe
 @login_required
 def statement(request: MemberRequest, slug: str, month: str, extension: str = "") -> HttpResponse:
     """A month, as a page, CSV or PDF."""
@@ -177,7 +177,7 @@ def statement(request: MemberRequest, slug: str, month: str, extension: str = ""
     return answer
 
 
-@require_GET
+@require_safe
 @login_required
 def transfer_list(request: MemberRequest, slug: str) -> HttpResponse:
     """Every movement of the balance, the newest first."""
@@ -199,7 +199,7 @@ def transfer_list(request: MemberRequest, slug: str) -> HttpResponse:
     return render(request, "billing/transfers.html", context)
 
 
-@require_GET
+@require_safe
 def pricing(request: HttpRequest) -> HttpResponse:
     """Everybody's page: what credit costs."""
     if settings.IS_SELF_HOSTED:

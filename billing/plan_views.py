@@ -8,7 +8,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from accounts.access import MemberRequest, can, organization_for, origin_of
 from accounts.models import Organization, Role
@@ -42,7 +42,7 @@ class TopUpForm(forms.Form):
     )
 
 
-@require_GET
+@require_safe
 @login_required
 def plan(request: MemberRequest, slug: str) -> HttpResponse:
     """The plan that is paid for, or those that can be."""
@@ -74,7 +74,7 @@ def subscribe(request: MemberRequest, slug: str) -> HttpResponse:
     return redirect("billing:plan", slug)
 
 
-@require_GET
+@require_safe
 @login_required
 def subscribed(request: MemberRequest, slug: str) -> HttpResponse:
     """Back from Stripe: the subscription as Stripe has it now, whether or not its events were here."""

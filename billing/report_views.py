@@ -11,7 +11,7 @@ from django.http import Http404, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.http import urlencode
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from accounts import second_factor
 from accounts.access import MemberRequest
@@ -69,7 +69,7 @@ class Scope:
         return None if self.is_staff else [one.pk for one in self.organizations]
 
 
-@require_GET
+@require_safe
 @login_required
 def reports(request: MemberRequest) -> HttpResponse:
     scope = _scope(request)
@@ -85,7 +85,7 @@ def reports(request: MemberRequest) -> HttpResponse:
     return render(request, "billing/reports.html", context)
 
 
-@require_GET
+@require_safe
 @login_required
 def report_data(request: MemberRequest) -> JsonResponse:
     """The figures of the page: amounts as decimal strings, in credits and in dollars."""

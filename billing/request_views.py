@@ -12,7 +12,7 @@ from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.cache import patch_vary_headers
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.access import MemberRequest, can, organization_for
 from accounts.models import Role
@@ -41,7 +41,7 @@ class ViewForm(forms.Form):
         return " ".join(self.cleaned_data["name"].split())
 
 
-@require_GET
+@require_safe
 @login_required
 def request_list(request: MemberRequest, slug: str) -> HttpResponse:
     organization = organization_for(request, slug, Role.VIEWER)
@@ -70,7 +70,7 @@ def request_list(request: MemberRequest, slug: str) -> HttpResponse:
     return response
 
 
-@require_GET
+@require_safe
 @login_required
 def request_file(request: MemberRequest, slug: str) -> HttpResponse:
     """The newest `EXPORTED` requests of the filter as CSV."""

@@ -10,7 +10,7 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.access import MemberRequest, can, organization_for, origin_of
 from accounts.models import Role
@@ -78,7 +78,7 @@ def transcripts_delete(request: MemberRequest, slug: str) -> HttpResponse:
 
 
 @never_cache
-@require_GET
+@require_safe
 @login_required
 def transcript(request: MemberRequest, slug: str, request_id: UUID) -> HttpResponse:
     """What one request asked and was answered. Written into the audit log each time."""

@@ -14,7 +14,7 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.cache import patch_vary_headers
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from accounts.access import MemberRequest, organization_for
 from accounts.models import ApiKey, Organization, Role
@@ -100,7 +100,7 @@ class Asked:
         return urlencode(days | self.kept | more)
 
 
-@require_GET
+@require_safe
 @login_required
 def usage(request: MemberRequest, slug: str) -> HttpResponse:
     form, asked, today = _asked(request, slug)
@@ -132,7 +132,7 @@ def usage(request: MemberRequest, slug: str) -> HttpResponse:
     return response
 
 
-@require_GET
+@require_safe
 @login_required
 def usage_end_users(request: MemberRequest, slug: str) -> HttpResponse:
     """Who of the tenant's own users cost most: a part of the usage page, which need not wait for it, or a page."""
@@ -157,7 +157,7 @@ def usage_end_users(request: MemberRequest, slug: str) -> HttpResponse:
     return response
 
 
-@require_GET
+@require_safe
 @login_required
 def usage_file(request: MemberRequest, slug: str) -> HttpResponse:
     """The days of the usage page as CSV, amounts in credits."""

@@ -6,7 +6,7 @@ from django.contrib.auth.decorators import login_required
 from django.contrib.sessions.backends.base import SessionBase
 from django.http import Http404, HttpResponse
 from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from accounts.access import MemberRequest, can, organization_for
 from accounts.models import Organization, Role
@@ -31,7 +31,7 @@ def has_looked(session: SessionBase, organization: Organization) -> bool:
     return organization.pk in session.get(LOOKED_AT, [])
 
 
-@require_GET
+@require_safe
 @login_required
 def request_detail(request: MemberRequest, slug: str, request_id: UUID) -> HttpResponse:
     organization = organization_for(request, slug, Role.VIEWER)

@@ -70,6 +70,19 @@ def env_int(name: str, default: int, *, minimum: int = 0) -> int:
     return number
 
 
+def env_url(name: str, default: str, *, schemes: tuple[str, ...] = ("http", "https")) -> str:
+    """The variable `name` as a URL without a slash at its end, or nothing. It is not told: it may be a secret."""
+    url = env_secret(name, default).rstrip("/")
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in schemes and bool(parts.hostname or parts.scheme == "unix") and (parts.port or 1) > 0
+    except ValueError:
+        is_url = False
+    if url and not is_url:
+        raise SettingError(name, f"expected a URL that begins with {' or '.join(f'{one}://' for one in schemes)}")
+    return url
+
+
 def env_share(name: str, default: float) -> float:
     """The variable `name` as a share from 0 to 1."""
     value = os.environ.get(name, str(default)).strip()

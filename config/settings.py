@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from django.utils.csp import CSP
 
+from billing.price_list import InvalidPriceList, read_setting
 from config.environment import (
     SettingError,
     database,
@@ -21,6 +22,7 @@ from config.environment import (
     env_seconds,
     env_secret,
     env_share,
+    env_url,
     object_storage,
     read_env_files,
 )
@@ -65,7 +67,7 @@ if ADMIN_TOKEN and len(ADMIN_TOKEN) < 24:
     raise SettingError("ADMIN_TOKEN", "is too short, use at least 24 random characters")
 
 # ---------------------------------------------------------------- Upstreams
-UPSTREAM_BASE = env("UPSTREAM_BASE", "https://api.openai.com/v1").rstrip("/")
+UPSTREAM_BASE = env_url("UPSTREAM_BASE", "https://api.openai.com/v1")
 UPSTREAM_API_KEY = env_secret("UPSTREAM_API_KEY", env_secret("OPENAI_API_KEY", ""))
 UPSTREAM_API_VERSION = env("UPSTREAM_API_VERSION", "")
 # Paths under /v1 that pass with the shared key though the gateway does not know them, such as /v1/files,/v1/batches.
@@ -74,7 +76,16 @@ if not all(path.startswith("/v1/") for path in PASSTHROUGH_PATHS):
     raise SettingError("PASSTHROUGH_PATHS", "expected paths such as /v1/files,/v1/batches")
 CLOUDFLARE_ACCOUNT_ID = env("CLOUDFLARE_ACCOUNT_ID", "")
 CLOUDFLARE_API_KEY = env_secret("CLOUDFLARE_API_KEY", "")
+for name, value in (("CLOUDFLARE_ACCOUNT_ID", CLOUDFLARE_ACCOUNT_ID), ("CLOUDFLARE_API_KEY", CLOUDFLARE_API_KEY)):
+    if not value and (CLOUDFLARE_ACCOUNT_ID or CLOUDFLARE_API_KEY):
+        raise SettingError(
+            name, "is needed for Workers AI: set CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_KEY, or neither"
+        )
 MODEL_PRICING_JSON = env_secret("MODEL_PRICING_JSON", "")
+try:
+    read_setting(MODEL_PRICING_JSON)
+except InvalidPriceList as error:
+    raise SettingError("MODEL_PRICING_JSON", str(error).partition(": ")[2]) from None
 # Whose models the catalogue and the pickers begin with.
 FEATURED_MAKERS = tuple(maker.strip() for maker in env("FEATURED_MAKERS", "openai").split(",") if maker.strip())
 # Pages of other sites that may call `/v1` from a browser: origins, or * for all. No cookie is asked for: none opens it.
@@ -169,7 +180,7 @@ TEMPLATES = [
 
 # ---------------------------------------------------------------- Data
 DATABASE_URL = env_secret("DATABASE_URL")
-REDIS_URL = env_secret("REDIS_URL", "")
+REDIS_URL = env_url("REDIS_URL", "", schemes=("redis", "rediss", "unix"))
 DATABASES = {"default": database(DATABASE_URL)}
 # The feed is read by a role that sees one organization alone: `manage.py create_tenant_role` makes it.
 TENANT_ROLE = env_bool("TENANT_ROLE")
@@ -356,8 +367,10 @@ STORAGES = {
 # Images lie in the file system, or at S3 or R2 (which has no ACLs and refuses boto3's default checksums).
 R2_ACCOUNT_ID = env("R2_ACCOUNT_ID", "")
 R2_BUCKET = env("R2_BUCKET", "")
-R2_PUBLIC_URL = env("R2_PUBLIC_URL", "").rstrip("/")
-S3_ENDPOINT_URL = env("S3_ENDPOINT_URL", f"https://{R2_ACCOUNT_ID}.r2.cloudflarestorage.com" if R2_ACCOUNT_ID else "")
+R2_PUBLIC_URL = env_url("R2_PUBLIC_URL", "")
+S3_ENDPOINT_URL = env_url(
+    "S3_ENDPOINT_URL", f"https://{R2_ACCOUNT_ID}.r2.cloudflarestorage.com" if R2_ACCOUNT_ID else ""
+)
 if R2_BUCKET:
     STORAGES["default"] = object_storage(
         bucket=R2_BUCKET,
@@ -421,7 +434,9 @@ SPECTACULAR_SETTINGS = {
 STATUS_CALM_S = env_int("STATUS_CALM_S", 300)
 STATUS_API_KEY = env_secret("STATUS_API_KEY", "")
 LOG_LEVEL = env("LOG_LEVEL", "info").upper()
-SENTRY_DSN = env_secret("SENTRY_DSN", "")
+if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
+    raise SettingError("LOG_LEVEL", "expected debug, info, warning, error or critical")
+SENTRY_DSN = env_url("SENTRY_DSN", "")
 METRICS_TOKEN = env_secret("METRICS_TOKEN", "")
 # Traces by OTLP over HTTP; off without an address. A traceparent goes to the providers with these slugs alone.
 OTEL_EXPORTER_OTLP_ENDPOINT = env("OTEL_EXPORTER_OTLP_ENDPOINT", "")

@@ -11,7 +11,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.cache import patch_vary_headers
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.access import MemberRequest, can, organization_for, origin_of
 from accounts.models import Role
@@ -60,7 +60,7 @@ class ReportForm(forms.Form):
     reason = forms.CharField(label="What is wrong with it?", max_length=500, widget=forms.Textarea(attrs={"rows": 3}))
 
 
-@require_GET
+@require_safe
 def gallery(request: HttpRequest) -> HttpResponse:
     """Everybody's public images."""
     form = FilterForm(request.GET)
@@ -71,7 +71,7 @@ def gallery(request: HttpRequest) -> HttpResponse:
     return response
 
 
-@require_GET
+@require_safe
 def detail(request: HttpRequest, public_id: UUID) -> HttpResponse:
     """One image, for whoever may see it."""
     image = get_object_or_404(Image.objects.select_related("organization", "key"), public_id=public_id)

@@ -8,7 +8,7 @@ from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.cache import patch_vary_headers
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from billing import usage
 from proxy import showcase
@@ -69,7 +69,7 @@ class WishForm(forms.Form):
         )
 
 
-@require_GET
+@require_safe
 def catalogue(request: HttpRequest) -> HttpResponse:
     """Filters by `GET`, so that a choice has an address; `c` are the models chosen for comparing.
 
@@ -98,7 +98,7 @@ def catalogue(request: HttpRequest) -> HttpResponse:
     return response
 
 
-@require_GET
+@require_safe
 def model(request: HttpRequest, name: str) -> HttpResponse:
     """One model with its prices and the calculator. Another name of it leads here, too."""
     offers = showcase.offers()
@@ -109,7 +109,7 @@ def model(request: HttpRequest, name: str) -> HttpResponse:
     return _calculated(request, "proxy/models/model.html", [offer], {"offer": offer})
 
 
-@require_GET
+@require_safe
 def compare(request: HttpRequest) -> HttpResponse:
     """Up to four models side by side."""
     all_offers = showcase.offers()

@@ -2,19 +2,19 @@
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from proxy import error_reference
 from proxy.guides import BY_SLUG, GUIDES
 from proxy.models import Model
 
 
-@require_GET
+@require_safe
 def guides(request: HttpRequest) -> HttpResponse:
     return render(request, "proxy/guides/index.html", {"guides": GUIDES})
 
 
-@require_GET
+@require_safe
 def guide(request: HttpRequest, slug: str) -> HttpResponse:
     found = BY_SLUG.get(slug)
     if found is None:

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.safestring import SafeString, mark_safe
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 from markdown_it import MarkdownIt
 
 CHANGELOG = Path(__file__).resolve().parent.parent / "CHANGELOG.md"
@@ -33,13 +33,13 @@ def rendered(text: str) -> SafeString:
     return mark_safe(_markdown.renderer.render(tokens, _markdown.options, {}))  # noqa: S308 - HTML is off
 
 
-@require_GET
+@require_safe
 def changelog(request: HttpRequest) -> HttpResponse:
     context: dict[str, Any] = {"title": "Changelog", "text": rendered(_changelog())}
     return render(request, "proxy/page_text.html", context)
 
 
-@require_GET
+@require_safe
 def legal(request: HttpRequest, page: str) -> HttpResponse:
     """One page of `LEGAL`; the address patterns name no other."""
     title, setting = LEGAL[page]

@@ -9,7 +9,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.csp import CSP
 from django.views.decorators.csp import csp_override
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from accounts.access import MemberRequest, organization_for
 from accounts.models import Organization, Role
@@ -31,7 +31,7 @@ MAX_PREFILLED = 4_000
 WITH_SOUND = {**settings.SECURE_CSP, "media-src": [CSP.SELF, "blob:"]}
 
 
-@require_GET
+@require_safe
 @login_required
 def images(request: MemberRequest, slug: str) -> HttpResponse:
     """Make or change pictures. `?image=` begins with one of the gallery, `?prompt=` and `?model=` with those."""
@@ -56,7 +56,7 @@ def images(request: MemberRequest, slug: str) -> HttpResponse:
 
 
 @csp_override(WITH_SOUND)
-@require_GET
+@require_safe
 @login_required
 def transcription(request: MemberRequest, slug: str) -> HttpResponse:
     organization = organization_for(request, slug, Role.DEVELOPER)
@@ -70,7 +70,7 @@ def transcription(request: MemberRequest, slug: str) -> HttpResponse:
 
 
 @csp_override(WITH_SOUND)
-@require_GET
+@require_safe
 @login_required
 def speech(request: MemberRequest, slug: str) -> HttpResponse:
     organization = organization_for(request, slug, Role.DEVELOPER)
@@ -84,7 +84,7 @@ def speech(request: MemberRequest, slug: str) -> HttpResponse:
     return render(request, "proxy/playground/speech.html", context)
 
 
-@require_GET
+@require_safe
 @login_required
 def mine(request: MemberRequest) -> HttpResponse:
     """To the images tab of the organization that the reader looked at last, for links that know of none."""

@@ -12,7 +12,7 @@ from django.utils.cache import patch_vary_headers
 from django.utils.text import slugify
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.access import MemberRequest, can, organization_for, origin_of
 from accounts.models import Organization, Role
@@ -27,7 +27,7 @@ MAX_SEARCH = 200
 _REQUEST = re.compile(r"(?:req_)?([0-9a-f]{32})")
 
 
-@require_GET
+@require_safe
 @login_required
 def chat(request: MemberRequest, slug: str, conversation_id: UUID | None = None) -> HttpResponse:
     """A conversation, or the beginning of one. To htmx: the list of conversations alone."""
@@ -151,7 +151,7 @@ def delete(request: MemberRequest, slug: str, conversation_id: UUID) -> HttpResp
     return _dialog(request, "delete", conversation, {})
 
 
-@require_GET
+@require_safe
 @login_required
 def export(request: MemberRequest, slug: str, conversation_id: UUID, kind: str) -> HttpResponse:
     """The conversation as a file: `json` or `md`."""
@@ -179,7 +179,7 @@ def pass_(request: MemberRequest, slug: str) -> HttpResponse:
 
 
 @never_cache
-@require_GET
+@require_safe
 @login_required
 def cost(request: MemberRequest, slug: str, request_id: str) -> HttpResponse:
     """What a request cost: {"credits"}; null while it is not charged, as while a stopped answer is still drained."""

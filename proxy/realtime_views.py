@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.access import MemberRequest, can, organization_for, origin_of
 from accounts.models import Role
@@ -24,7 +24,7 @@ PAST_PER_PAGE = 50
 MAX_OPEN_SHOWN = 200
 
 
-@require_GET
+@require_safe
 @login_required
 def session_list(request: MemberRequest, slug: str) -> HttpResponse:
     """The sessions that run now, kept up to date over the page's WebSocket, and the past ones."""
@@ -58,7 +58,7 @@ def session_end(request: MemberRequest, slug: str, session_id: UUID) -> HttpResp
     return response
 
 
-@require_GET
+@require_safe
 @login_required
 def realtime_playground(request: MemberRequest, slug: str) -> HttpResponse:
     organization = organization_for(request, slug, Role.DEVELOPER)

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.csp import CSP
 from django.views.decorators.csp import csp_override
-from django.views.decorators.http import require_GET, require_safe
+from django.views.decorators.http import require_safe
 
 from proxy.openapi.description import described
 
@@ -33,12 +33,12 @@ def openapi(request: HttpRequest) -> JsonResponse:
     return answer
 
 
-@require_GET
+@require_safe
 def docs(request: HttpRequest) -> HttpResponse:
     return render(request, "proxy/reference/swagger.html")
 
 
-@require_GET
+@require_safe
 @csp_override(_REDOC_POLICY)
 def redoc(request: HttpRequest) -> HttpResponse:
     return render(request, "proxy/reference/redoc.html")

@@ -7,7 +7,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.cache import patch_vary_headers
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from accounts import organizations
 from accounts.access import MemberRequest, can, organization_for
@@ -42,12 +42,12 @@ class FirstSteps:
         return self.has_key and self.has_success and self.has_looked
 
 
-@require_GET
+@require_safe
 def landing(request: HttpRequest) -> HttpResponse:
     return render(request, "proxy/landing.html", {"snippet_model": Model.objects.for_first_request()})
 
 
-@require_GET
+@require_safe
 @login_required
 def console(request: HttpRequest) -> HttpResponse:
     return redirect("proxy:overview", current_organization(request).slug)
@@ -60,7 +60,7 @@ def current_organization(request: HttpRequest) -> Organization:
     return last or mine.order_by("-is_personal", "pk").first() or organizations.personal_of(request.user)
 
 
-@require_GET
+@require_safe
 @login_required
 def overview(request: MemberRequest, slug: str) -> HttpResponse:
     organization = organization_for(request, slug, Role.VIEWER)

@@ -13,7 +13,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, Stream
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import outgoing
 from status import feeds, snapshot, subscriptions
@@ -50,7 +50,7 @@ class SubscribeForm(forms.Form):
         return url
 
 
-@require_GET
+@require_safe
 def page(request: HttpRequest) -> HttpResponse:
     """All of it; `?part=board` is what changes, for the script that keeps the page live."""
     shown = snapshot.current()
@@ -72,13 +72,13 @@ def page(request: HttpRequest) -> HttpResponse:
     return response
 
 
-@require_GET
+@require_safe
 def as_json(request: HttpRequest) -> HttpResponse:
     headers = {"Cache-Control": PUBLIC_CACHE, "Access-Control-Allow-Origin": "*"}
     return JsonResponse(feeds.document(snapshot.current()), headers=headers)
 
 
-@require_GET
+@require_safe
 def rss(request: HttpRequest) -> HttpResponse:
     body = feeds.rss(snapshot.current())
     return HttpResponse(
@@ -86,7 +86,7 @@ def rss(request: HttpRequest) -> HttpResponse:
     )
 
 
-@require_GET
+@require_safe
 def badge(request: HttpRequest, slug: str) -> HttpResponse:
     """The badge of a service; of all of them for the slug `all`."""
     shown = snapshot.current()
@@ -101,7 +101,7 @@ def badge(request: HttpRequest, slug: str) -> HttpResponse:
     return HttpResponse(drawn, content_type="image/svg+xml", headers={"Cache-Control": "public, max-age=60"})
 
 
-@require_GET
+@require_safe
 def history(request: HttpRequest) -> HttpResponse:
     """Every incident, newest first."""
     found = Incident.objects.filter(merged_into=None).prefetch_related("services", "updates")
@@ -111,7 +111,7 @@ def history(request: HttpRequest) -> HttpResponse:
     )
 
 
-@require_GET
+@require_safe
 def incident(request: HttpRequest, public_id: str) -> HttpResponse:
     """One incident, from the snapshot if it is recent; a merged one leads to where it went."""
     shown = next((one for one in snapshot.current()["incidents"] if one["id"] == public_id), None)

@@ -31,6 +31,8 @@ def test_the_gallery(pixie: Pixie, server: Server) -> None:
     assert pixie("gallery", "open", IMAGE["id"]).out == f"{server.url}/gallery/{IMAGE['id']}\n"
     server.on("GET", f"/v1/images/{IMAGE['id']}", mine | {"visibility": "private"})
     assert pixie("gallery", "open", IMAGE["id"], "--json").json["url"] == f"{server.url}/p.png"
+    nothing = pixie("gallery", "get", "a-fox-1.png")
+    assert (nothing.code, "There is no picture 'a-fox-1.png'." in nothing.err) == (5, True)
     server.on("GET", "/v1/images", {"data": [], "next": None})
     assert "pixie generate" in pixie("gallery", "list").err
 
@@ -149,6 +151,9 @@ def test_keys(pixie: Pixie, server: Server) -> None:
     assert pixie("keys", "revoke", "ci", "--yes").code == 0
     assert pixie("keys", "revoke", "k1", "-y", "--json").json["deleted"] is True
     assert pixie("keys", "revoke", "old", "-y").code == 2
+    server.on("GET", path, Answer({"error": {"message": "Send an access token.", "code": "invalid_api_key"}}, 401))
+    refused = pixie("keys", "list")
+    assert (refused.code, "a key is not enough" in refused.err, "PIXIE_API_KEY" in refused.err) == (3, True, False)
 
 
 def test_a_key_is_revoked_when_a_person_says_yes(pixie: Pixie, server: Server) -> None:

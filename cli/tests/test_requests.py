@@ -168,6 +168,10 @@ def test_wrong_usage_is_two(pixie: Pixie) -> None:
     assert pixie("nonsense").code == 2
     assert pixie("credits", "buy").code == 2
     assert pixie("generate", "x", "-n", "11").code == 2
+    for arguments in (("--json", "nonsense"), ("generate", "--json"), ("generate", "x", "-n", "11", "--json")):
+        done = pixie(*arguments)
+        assert (done.code, done.out, done.error["exit_code"]) == (2, "", 2)
+        assert "-h`" in done.error["do"]
 
 
 def test_what_a_server_says_cannot_steer_the_terminal(pixie: Pixie, server: Server) -> None:

@@ -56,6 +56,12 @@ def test_public_pages_have_a_strict_policy_and_nothing_inline(path: str) -> None
     _assert_nothing_inline(Client().get(path))
 
 
+def test_monitors_and_feed_readers_may_ask_for_the_headers_alone() -> None:
+    for path in ("/", "/models", "/guides/", "/status", "/status.json", "/status.rss", "/status/badges/all.svg"):
+        answer = Client().head(path)
+        assert (path, answer.status_code, answer.content) == (path, 200, b"")
+
+
 @pytest.mark.parametrize(
     "name",
     [

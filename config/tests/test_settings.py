@@ -47,6 +47,8 @@ def test_good_settings_start():
         ("DEBUG", "maybe"),
         ("EMAIL_URL", "pigeon://"),
         ("LOG_FORMAT", "xml"),
+        ("LOG_LEVEL", "loud"),
+        ("MODEL_PRICING_JSON", '{"m": '),
         ("SECRET_KEY_FILE", "/nonexistent"),
         ("JWT_EXPIRES_IN", "soon"),
         ("JWT_EXPIRES_IN", "0"),
@@ -79,6 +81,7 @@ APPLE = {"APPLE_CLIENT_ID": "a", "APPLE_TEAM_ID": "b", "APPLE_KEY_ID": "c", "APP
         (OIDC | {"OIDC_SCOPE": "email"}, "OIDC_SCOPE"),
         (APPLE | {"APPLE_TEAM_ID": ""}, "APPLE_TEAM_ID"),
         (APPLE, "APPLE_PRIVATE_KEY"),
+        ({"CLOUDFLARE_ACCOUNT_ID": "a"}, "CLOUDFLARE_API_KEY"),
         ({"JWT_EXPIRES_IN": "40d"}, "JWT_REFRESH_EXPIRES_IN"),
     ],
 )
@@ -101,6 +104,29 @@ def test_a_missing_value_is_named(monkeypatch):
     monkeypatch.delenv("NO_SUCH_SETTING", raising=False)
     with pytest.raises(environment.SettingError, match="NO_SUCH_SETTING: is not set"):
         environment.env_secret("NO_SUCH_SETTING")
+
+
+@pytest.mark.parametrize(
+    ("value", "schemes", "is_good"),
+    [
+        ("", ("https",), True),
+        ("https://api.example.com/v1/", ("http", "https"), True),
+        ("unix:///run/redis.sock", ("redis", "unix"), True),
+        ("rediss://:secret@host:6379/0", ("redis", "rediss"), True),
+        ("api.example.com", ("http", "https"), False),
+        ("http:///nowhere", ("http", "https"), False),
+        ("http://host:port", ("http", "https"), False),
+        ("http://host", ("redis", "rediss"), False),
+    ],
+)
+def test_an_address_is_one_of_its_schemes(monkeypatch, value, schemes, is_good):
+    monkeypatch.setenv("AN_ADDRESS", value)
+    if is_good:
+        assert environment.env_url("AN_ADDRESS", "", schemes=schemes) == value.rstrip("/")
+        return
+    with pytest.raises(environment.SettingError, match=r"^AN_ADDRESS: expected a URL") as stopped:
+        environment.env_url("AN_ADDRESS", "", schemes=schemes)
+    assert value not in str(stopped.value)
 
 
 def test_a_secret_may_be_a_file(monkeypatch, tmp_path):

@@ -8,7 +8,7 @@ from django.conf import settings
 
 from billing import blocks, ledger, standings
 from billing.models import Account
-from billing.money import format_credits, format_usd
+from billing.money import format_credits
 from proxy.api.answers import cap_as_dict, moment
 from proxy.api.authentication import Caller
 from proxy.api.quoting import Quote
@@ -145,6 +145,6 @@ def _ceilings(who: Identity, hold: int) -> Iterator[Limit]:
         ("run_max_credits", "x-run-max-credits", who.run_max_nanos if who.run_id else None),
     ):
         if ceiling is not None:
-            why = f"{header} allows {format_credits(ceiling)} credits (${format_usd(ceiling, 4)}); "
+            why = f"{header} allows {format_credits(ceiling)} credits; "
             why += f"the request may cost up to {format_credits(hold)}."
             yield Limit(kind, hold > ceiling, why, "budget_exceeded", {"cap": format_credits(ceiling)})

@@ -7,6 +7,7 @@ from rest_framework.decorators import api_view, permission_classes
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.models import Organization
 from billing import expectations, ledger
 from billing.models import Price
 from billing.money import format_credits, format_usd
@@ -109,14 +110,21 @@ def _quoted(request: Request) -> tuple[Quote, dict[str, Any]]:
     endpoint = body.pop("endpoint", "") or request.query_params.get("endpoint", "")
     catalog = snapshot.current(caller.organization)
     quoted = quoting.quote(body, catalog, endpoint=endpoint if isinstance(endpoint, str) else "")
-    outputs, basis = quoted.output_tokens, "limit"
-    if outputs:
-        path = quoted.endpoint.path
-        mean = expectations.mean_output_tokens(caller.organization, model=quoted.route.model, endpoint=path)
-        if mean is not None:
-            outputs, basis = min(outputs, mean), "history"
+    outputs, basis = _likely(quoted, caller.organization)
     expected = money(quoted.expected_nanos(outputs))
     return quoted, expected | {"input_tokens": quoted.job.prompt_tokens, "output_tokens": outputs, "basis": basis}
+
+
+def _likely(quoted: Quote, organization: Organization) -> tuple[int, str]:
+    """How many output tokens to expect, and by what: the request itself where it decides that, the organization's
+    earlier ones, or the most that it may produce."""
+    most, likely = quoted.output_tokens, quoted.likely_tokens
+    if not most:
+        return 0, "limit"
+    if likely is not None:
+        return min(most, likely), "request"
+    mean = expectations.mean_output_tokens(organization, model=quoted.route.model, endpoint=quoted.endpoint.path)
+    return (most, "limit") if mean is None else (min(most, mean), "history")
 
 
 def _subject(quoted: Quote) -> dict[str, Any]:

@@ -52,6 +52,12 @@ class Quote:
         return self.job.output_tokens is None
 
     @property
+    def likely_tokens(self) -> int | None:
+        """The output tokens that the body itself decides, such as those of an image of a given size and quality."""
+        found: int | None = self.job.details.get("likely")
+        return found
+
+    @property
     def hold_tokens(self) -> int:
         beside = 0 if self.images is None else self.images.hold_tokens
         return self.job.input_tokens + self.output_tokens + beside

@@ -15,12 +15,12 @@ from proxy.gateway.errors import (
 )
 
 
-def of(caller: Caller, refused: Refused, needed: int) -> GatewayError:
-    """The error that says why `needed` nano-dollars were not held."""
+def of(caller: Caller, refused: Refused, needed: int, *, tokens: int) -> GatewayError:
+    """The error that says why `needed` nano-dollars and `tokens` were not held."""
     console = f"{settings.SITE_URL}/o/{caller.organization.slug}/"
     match refused.reason:
         case "budget" if refused.rule:
-            return ceilings.over_budget(refused.rule, console)
+            return ceilings.over_budget(refused.rule, console, nanos=needed, tokens=tokens)
         case "user_blocked":
             return UserBlocked((refused.rule or {}).get("reason", ""))
         case "key_revoked":

@@ -124,7 +124,7 @@ def reserve(request: Request) -> Response:
         )
     )
     if isinstance(answer, Refused):
-        raise refusals.of(caller, answer, amount)
+        raise refusals.of(caller, answer, amount, tokens=inputs + outputs)
     hold = reservations.find(caller.key.organization_id, request_id)
     return Response(
         {

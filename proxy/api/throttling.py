@@ -61,7 +61,8 @@ class KeyThrottle(BaseThrottle):
             return True
         wait_us, busy_us = _count(who, rpm)
         if wait_us > 0:
-            raise RateLimited(unit="requests", limit=rpm, retry_after_s=max(wait_us, 1000) / 1e6)
+            standing = Allowance(rpm, 0, busy_us, 0).headers()
+            raise RateLimited(unit="requests", limit=rpm, retry_after_s=max(wait_us, 1000) / 1e6, standing=standing)
         request._request.allowance = Allowance(rpm, 0, busy_us, 0)
         return True
 

@@ -91,16 +91,17 @@ class Cashier:
             return ceilings.exceeded(exchange.max_nanos, needed)
         answer = await self.teller.extend(exchange.request_id, amount, more)
         if isinstance(answer, Refused):
-            return self.refusal(exchange, answer)
+            return self.refusal(exchange, answer, more=(amount, more))
         exchange.hold_nanos += amount
         exchange.hold_output_tokens = outputs
         return None
 
-    def refusal(self, exchange: Exchange, refused: Refused) -> GatewayError:
-        """The error for a hold that was refused."""
+    def refusal(self, exchange: Exchange, refused: Refused, *, more: tuple[int, int] | None = None) -> GatewayError:
+        """The error for a hold that was refused, or for `more` nano-dollars and tokens beside it."""
         match refused.reason:
             case "budget" if refused.rule:
-                return ceilings.over_budget(refused.rule, self._console(exchange))
+                nanos, tokens = more or (exchange.hold_nanos, exchange.job.input_tokens + exchange.hold_output_tokens)
+                return ceilings.over_budget(refused.rule, self._console(exchange), nanos=nanos, tokens=tokens)
             case "user_blocked":
                 return UserBlocked((refused.rule or {}).get("reason", ""))
             case "key_revoked":

@@ -4,7 +4,7 @@ the refusal by a ceiling that somebody set in the console.
 
 from typing import Any
 
-from billing.money import InvalidAmount, format_credits, format_usd, nanos_from_credits
+from billing.money import InvalidAmount, format_credits, nanos_from_credits
 from proxy.gateway.errors import BudgetExceeded, InvalidRequest
 from proxy.gateway.wire import Request
 
@@ -32,24 +32,29 @@ def exceeded(ceiling: int, needed: int) -> BudgetExceeded:
     """The refusal of a call that may cost more than its own ceiling."""
     rule = {"id": None, "scope": "call", "subject": OF_CALL, "period": "call", "unit": "cost", "cap": ceiling}
     return BudgetExceeded(
-        f"{OF_CALL} allows {format_credits(ceiling)} credits (${format_usd(ceiling, 4)}) for this call, which may cost "
-        f"up to {format_credits(needed)}. Raise it, or ask for a shorter answer.",
-        rule=rule | {"used": 0, "held": 0, "resets_at": None},
+        f"{OF_CALL} allows {format_credits(ceiling)} credits for this call, which may cost up to "
+        f"{format_credits(needed)}. Raise it, or ask for a shorter answer.",
+        rule=_told(rule | {"used": 0, "held": 0, "resets_at": None}),
     )
 
 
-def over_budget(rule: dict[str, Any], console: str) -> BudgetExceeded:
-    """The refusal by the budget `rule`, as the teller gives it; `console` is the address of the console."""
-    is_cost = rule["unit"] == "cost"
-
-    def amount(value: int) -> str:
-        return format_credits(value) if is_cost else str(value)
-
+def over_budget(rule: dict[str, Any], console: str, *, nanos: int, tokens: int) -> BudgetExceeded:
+    """The refusal by the budget `rule`, as the teller gives it, of what may cost so much at most; `console` is the
+    address of the console."""
+    told = _told(rule)
+    needed = format_credits(nanos) if told["unit"] == "credits" else tokens
     resets = f" It resets at {rule['resets_at']}." if rule.get("resets_at") else ""
     page = PAGES.get(rule["scope"])
     return BudgetExceeded(
-        f"The {rule['period']} budget of this {rule['scope'].replace('_', ' ')} is {amount(rule['cap'])} "
-        f"{'credits' if is_cost else 'tokens'}: {amount(rule['used'])} used, {amount(rule['held'])} held by running "
-        f"requests.{resets} Change it {f'at {console}{page}' if page else f'by {OF_RUN}'}",
-        rule=rule,
+        f"The {rule['period']} budget of this {rule['scope'].replace('_', ' ')} is {told['cap']} {told['unit']}: "
+        f"{told['used']} used, {told['held']} held by running requests, and this may take up to {needed}.{resets} "
+        f"Change it {f'at {console}{page}' if page else f'by {OF_RUN}'}",
+        rule=told,
     )
+
+
+def _told(rule: dict[str, Any]) -> dict[str, Any]:
+    """The rule as `/v1/key` tells budgets: cost as credits."""
+    if rule["unit"] != "cost":
+        return rule
+    return rule | {"unit": "credits"} | {name: format_credits(rule[name]) for name in ("cap", "used", "held")}

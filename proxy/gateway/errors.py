@@ -17,7 +17,7 @@ GatewayError
 └── UpstreamTimeout 504
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -186,18 +186,25 @@ class UnsupportedMediaType(GatewayError):
 
 
 class RateLimited(GatewayError):
-    """`unit` is `requests` or `tokens`; `retry_after_s` is when the next one passes."""
+    """`unit` is `requests` or `tokens`; `retry_after_s` is when the next one passes; `standing` the headers of what is
+    left."""
 
     status = 429
     code = "rate_limit_exceeded"
 
-    def __init__(self, *, unit: str, limit: int, retry_after_s: float) -> None:
+    def __init__(
+        self, *, unit: str, limit: int, retry_after_s: float, standing: Iterable[tuple[str, str]] = ()
+    ) -> None:
         super().__init__(
             f"Rate limit reached for {unit} per minute: limit {limit}. Please try again in {retry_after_s:.3f}s."
         )
         self.type = unit
         milliseconds = max(1, round(retry_after_s * 1000))
-        self.headers = (("retry-after", str(-(-milliseconds // 1000))), ("retry-after-ms", str(milliseconds)))
+        self.headers = (
+            ("retry-after", str(-(-milliseconds // 1000))),
+            ("retry-after-ms", str(milliseconds)),
+            *standing,
+        )
 
 
 class TooManyAtOnce(GatewayError):

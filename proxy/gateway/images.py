@@ -90,7 +90,7 @@ def _job(body: dict[str, Any], *, inputs: int, form: Form | None = None, needs_p
         answers=images,
         tier=fields.tier(body),
         end_user=fields.end_user(body),
-        details={"inputs": inputs, "each": each},
+        details={"inputs": inputs, "each": each, "likely": each * images if _is_decided(body) else None},
     )
 
 
@@ -185,6 +185,11 @@ def _tokens_of(body: dict[str, Any]) -> int:
         return row[_KNOWN_SIZES[size]] * factor
     width, height = _sides(size)
     return -(-row[0] * factor * width * height * 3 // (_SQUARE * 2))
+
+
+def _is_decided(body: dict[str, Any]) -> bool:
+    """Whether the body says how many tokens come out, and leaves neither quality nor size to the model."""
+    return body.get("quality") in {*_TOKENS, "xhigh", "max"} and (body.get("size") or "auto") != "auto"
 
 
 def _sides(size: Any) -> tuple[int, int]:

@@ -117,7 +117,9 @@ class Limiter:
         binding, wait_us, requests_us, tokens_us = await self._ask(key_id, rpm, tpm, tokens)
         if binding:
             unit, limit = ("requests", rpm) if binding == 1 else ("tokens", tpm)
-            raise RateLimited(unit=unit, limit=limit, retry_after_s=max(wait_us, 1000) / 1e6)
+            # The cell of tokens is not asked where that of requests binds.
+            standing = Allowance(rpm, tpm if binding == 2 else 0, requests_us, tokens_us).headers()
+            raise RateLimited(unit=unit, limit=limit, retry_after_s=max(wait_us, 1000) / 1e6, standing=standing)
         return Allowance(rpm, tpm, requests_us, tokens_us)
 
     def correct(self, key_id: int, *, tpm: int, tokens: int) -> None:

@@ -213,7 +213,9 @@ class Relay:
         cost = capture.cost + (images.cost if images is not None else 0)
         last = meter.last(error)
         if exchange.idempotency_key and error is None and last is not None:
-            capture = replace(capture, response=sink.stored(headers, last))
+            lasting = [header for header in headers if header[0] != "x-credits-remaining"]
+            told = [*lasting, ("x-cost-credits", format_credits(cost))]
+            capture = replace(capture, response=sink.stored(told, last))
         settled = await self.settle(exchange, capture, images)
         await self._keep(exchange, meter.object_id, None)
         await self._gallery.keep(batch, capture.cost if images is None else images.cost)

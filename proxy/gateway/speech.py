@@ -59,7 +59,12 @@ def parse(body: dict[str, Any]) -> Job:
         output_tokens=2 * spoken_tokens(len(text)) + 100,
         answers=1,
         end_user=fields.end_user(body),
-        details={"characters": len(text), "media_type": MEDIA_TYPES[shape], "wants_events": stream == "sse"},
+        details={
+            "likely": spoken_tokens(len(text)),
+            "characters": len(text),
+            "media_type": MEDIA_TYPES[shape],
+            "wants_events": stream == "sse",
+        },
     )
 
 

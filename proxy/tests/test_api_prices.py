@@ -121,6 +121,20 @@ def test_the_likely_cost_is_learnt_from_the_organizations_own_requests():
     assert (told["output_tokens"], told["credits"], told["basis"]) == (31, "0.0077", "history")
 
 
+def test_what_the_body_decides_is_not_guessed_from_earlier_requests():
+    model(endpoints=["/v1/images/generations"])
+    caller = customer(credit=10**9)
+    UsageRollup.objects.create(
+        hour=timezone.now(), organization=caller.organization, key=caller.key, end_user="", model="m",
+        endpoint="/v1/images/generations", requests=1, output_tokens=272,
+    )  # fmt: skip
+    body = {"model": "m", "prompt": "a cat", "n": 2, "quality": "high", "size": "1024x1536"}
+    told = caller.post("/v1/credits/estimate", body).json()
+    assert (told["output_tokens"], told["basis"]) == (2 * 6_240, "request")
+    left_open = caller.post("/v1/credits/estimate", body | {"quality": "auto"}).json()
+    assert (left_open["output_tokens"], left_open["basis"]) == (272, "history")
+
+
 def test_too_little_credit_binds_or_shortens_the_answer():
     model()
     caller = customer(credit=100_000)

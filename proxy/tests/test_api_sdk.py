@@ -184,7 +184,7 @@ def test_between_reserve_and_commit_there_is_no_room_for_a_race(caller):
     )
     assert caller.post("/v1/sdk/reserve", RESERVE).status_code == 201
     error = assert_error(caller.post("/v1/sdk/reserve", RESERVE), 429, "budget_exceeded")
-    assert (error["rule"]["scope"], error["rule"]["cap"], error["rule"]["held"]) == ("end_user", 7_000_000, 5_000_000)
+    assert (error["rule"]["scope"], error["rule"]["cap"], error["rule"]["held"]) == ("end_user", "0.7000", "0.5000")
     assert f"/o/{caller.organization.slug}/end-users/" in error["message"]
 
 

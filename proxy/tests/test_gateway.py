@@ -315,9 +315,10 @@ async def test_a_budget_that_binds_explains_itself():
     answered = await kit.call(body=chat())
     assert_openai_error(answered, 429, "budget_exceeded", "insufficient_quota")
     assert answered.headers["x-should-retry"] == "false"
-    assert answered.error["rule"] == rule
+    assert answered.error["rule"] == rule | {"unit": "credits", "cap": "100.0000", "used": "100.0000", "held": "0.0000"}
     for part in (
         "day budget of this key is 100.0000 credits",
+        "and this may take up to 0.",
         "2026-11-21T00:00:00Z",
         "https://example.test/o/acme/keys/",
     ):
@@ -386,6 +387,7 @@ async def test_a_stream_is_replayed_byte_for_byte():
     first = await kit.call(body=chat(stream=True), headers={"idempotency-key": "a"})
     second = await kit.call(body=chat(stream=True), headers={"idempotency-key": "a"})
     assert second.events == first.events
+    assert (second.headers["x-cost-credits"], "x-credits-remaining" in second.headers) == ("0.0020", False)
     assert len(kit.teller.captures) == 1
 
 

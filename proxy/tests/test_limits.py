@@ -28,6 +28,9 @@ async def test_a_limit_of_n_lets_n_pass_at_once(limiter):
         await limiter.admit(1, rpm=3, tpm=0, tokens=10)
     assert refused.value.type == "requests"
     assert 1 <= int(dict(refused.value.headers)["retry-after"]) <= 20
+    standing = {name: value for name, value in refused.value.headers if name.startswith("x-ratelimit")}
+    assert standing.pop("x-ratelimit-reset-requests").endswith("s")
+    assert standing == {"x-ratelimit-limit-requests": "3", "x-ratelimit-remaining-requests": "0"}
 
 
 async def test_keys_do_not_share_a_limit(limiter):

@@ -24,6 +24,7 @@ _ODD_USAGE: dict[str, Any] = {
     "list": [12],
 }
 DIMENSIONS = {"text-embedding-3-large": 3072, "text-embedding-3-small": 1536, "embed": 1024}
+_MAX_DEPTH = 12
 _OPENINGS = (
     "Hello! I am the sandbox, standing in for {model}.",
     "You have reached the sandbox, which answers in place of {model}.",
@@ -91,11 +92,31 @@ def chat(body: dict[str, Any], directives: Directives) -> Answer:
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     if "tools" in directives or body.get("tool_choice") == "required":
         return _tool_call(body, directives, prompt_tokens)
-    if isinstance(body.get("response_format"), dict) and body["response_format"].get("type") != "text":
-        schema = (body["response_format"].get("json_schema") or {}).get("schema")
-        return _finish([_json(_example(schema) if schema else {"answer": "sandbox"})], limit, directives, prompt_tokens)
+    structure = structured(body)
+    if structure:
+        return _finish([structure], limit, directives, prompt_tokens)
     texts = [compose(body, directives, index) for index in range(_choices(body))]
     return _finish(texts, limit, directives, prompt_tokens)
+
+
+def structured(body: dict[str, Any]) -> str:
+    """The JSON that the body asks for, as chat or responses do; "" if it asks for words."""
+    text = body.get("text")
+    wanted = text.get("format") if isinstance(text, dict) else body.get("response_format")
+    if not isinstance(wanted, dict) or wanted.get("type", "text") == "text":
+        return ""
+    schema = (wanted.get("json_schema") or wanted).get("schema")
+    return _json(_example(schema, schema) if schema else {"answer": "sandbox"})
+
+
+def typed_call(body: dict[str, Any], directives: Directives) -> dict[str, str] | None:
+    """The function that a response calls: the first one, where the body or a directive insists."""
+    tools = body.get("tools")
+    functions = [one for one in tools if isinstance(one, dict) and one.get("type") == "function"] if tools else []
+    if not functions or not ("tools" in directives or body.get("tool_choice") == "required"):
+        return None
+    arguments = _json(_example(schema := functions[0].get("parameters") or {}, schema))
+    return {"name": str(functions[0].get("name", "sandbox")), "arguments": arguments}
 
 
 def completion(body: dict[str, Any], directives: Directives) -> Answer:
@@ -161,7 +182,7 @@ def _decoded(ids: list[int]) -> str:
 def _tool_call(body: dict[str, Any], directives: Directives, prompt_tokens: int) -> Answer:
     tools = [tool.get("function") or {} for tool in body.get("tools") or [] if isinstance(tool, dict)]
     function = tools[0] if tools else {"name": "sandbox"}
-    arguments = _json(_example(function.get("parameters") or {}))
+    arguments = _json(_example(schema := function.get("parameters") or {}, schema))
     call = {
         "id": "call_sandbox0001",
         "type": "function",
@@ -211,18 +232,26 @@ def embedding(item: Any, dimensions: int) -> list[float]:
     return [value / length for value in vector]
 
 
-def _example(schema: Any) -> Any:
-    """The smallest value that fits a JSON schema of the common kinds."""
-    if not isinstance(schema, dict):
+def _example(schema: Any, root: Any, depth: int = 0) -> Any:  # noqa: PLR0911 - one line per kind
+    """The smallest value that fits a JSON schema of the common kinds; `root` has its definitions."""
+    if not isinstance(schema, dict) or depth > _MAX_DEPTH:
         return None
+    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+    if name:
+        return _example((root.get("$defs") or {}).get(name), root, depth + 1)
+    if schema.get("anyOf"):
+        return _example(schema["anyOf"][-1 if depth > _MAX_DEPTH // 2 else 0], root, depth + 1)
+    if "const" in schema:
+        return schema["const"]
     if schema.get("enum"):
         return schema["enum"][0]
     kind = schema.get("type", "object")
     kind = kind[0] if isinstance(kind, list) else kind
     if kind == "object":
-        return {name: _example(inner) for name, inner in (schema.get("properties") or {}).items()}
+        return {name: _example(inner, root, depth + 1) for name, inner in (schema.get("properties") or {}).items()}
     if kind == "array":
-        return [_example(schema["items"])] if "items" in schema else []
+        is_deep = depth > _MAX_DEPTH // 2
+        return [] if is_deep or "items" not in schema else [_example(schema["items"], root, depth + 1)]
     return {"string": "sandbox", "integer": 1, "number": 1, "boolean": True}.get(kind)
 
 

@@ -23,10 +23,11 @@ def response(response_id: str, body: dict[str, Any], directives: Directives) -> 
     given = body.get("input", "")
     words = [given] if isinstance(given, str) else [answers.text_of(item.get("content")) for item in _items(given)]
     prompt_tokens = 3 + sum(answers.count(text) for text in [*words, str(body.get("instructions") or "")])
-    text = answers.compose(body | {"prompt": "\n".join(words)}, directives, 0)
+    text, call = answers.structured(body), answers.typed_call(body, directives)
+    text = text or answers.compose(body | {"prompt": "\n".join(words)}, directives, 0)
     limit = body.get("max_output_tokens")
     text, is_cut = answers.limited(text, limit)
-    usage = answers.usage(directives, prompt_tokens, answers.count(text))
+    usage = answers.usage(directives, prompt_tokens, answers.count(call["arguments"] if call else text))
     is_failed = directives.get("says") == "failed"
     result: dict[str, Any] = {
         "id": response_id,
@@ -38,9 +39,9 @@ def response(response_id: str, body: dict[str, Any], directives: Directives) -> 
         else None,
         "incomplete_details": {"reason": "max_output_tokens"} if is_cut else None,
         "model": body.get("model", "sandbox-chat"),
-        "output": [] if is_failed else [_message(response_id, text)],
+        "output": [] if is_failed else [_call(response_id, call) if call else _message(response_id, text)],
         "parallel_tool_calls": True,
-        "tool_choice": "auto",
+        "tool_choice": body.get("tool_choice") or "auto",
         "tools": body.get("tools") or [],
         "store": body.get("store") is not False,
         "service_tier": directives.get("tier", "default"),
@@ -84,6 +85,8 @@ def _item_events(index: int, item: dict[str, Any], partials: int) -> list[tuple[
     at = {"output_index": index}
     if item["type"] == "image_generation_call":
         return _picture_events(index, item, partials)
+    if item["type"] == "function_call":
+        return _call_events(index, item)
     if item["type"] != "message":
         return [("response.output_item.done", {**at, "item": item}, False)]
     text = item["content"][0]["text"]
@@ -98,6 +101,18 @@ def _item_events(index: int, item: dict[str, Any], partials: int) -> list[tuple[
         ),
         ("response.output_text.done", {**part, "text": text, "logprobs": []}, False),
         ("response.content_part.done", {**part, "part": item["content"][0]}, False),
+        ("response.output_item.done", {**at, "item": item}, False),
+    ]
+
+
+def _call_events(index: int, item: dict[str, Any]) -> list[tuple[str, dict[str, Any], bool]]:
+    at = {"output_index": index}
+    of = {**at, "item_id": item["id"]}
+    kind = "response.function_call_arguments"
+    return [
+        ("response.output_item.added", {**at, "item": {**item, "arguments": "", "status": "in_progress"}}, False),
+        *((f"{kind}.delta", {**of, "delta": word}, True) for word in _WORD.findall(item["arguments"])),
+        (f"{kind}.done", {**of, "name": item["name"], "arguments": item["arguments"]}, False),
         ("response.output_item.done", {**at, "item": item}, False),
     ]
 
@@ -173,6 +188,16 @@ def _message(response_id: str, text: str) -> dict[str, Any]:
         "status": "completed",
         "role": "assistant",
         "content": content,
+    }
+
+
+def _call(response_id: str, call: dict[str, str]) -> dict[str, Any]:
+    return {
+        "id": response_id.replace("resp_", "fc_"),
+        "type": "function_call",
+        "status": "completed",
+        "call_id": "call_sandbox0001",
+        **call,
     }
 
 

@@ -4,11 +4,13 @@ import base64
 import io
 import math
 import struct
+from typing import Literal
 
 import httpx
 import openai
 import pytest
 from PIL import Image
+from pydantic import BaseModel
 
 from sandbox.provider.answers import count
 
@@ -73,6 +75,36 @@ def test_tools_and_json(client):
     assert (
         say(client, "Hi", response_format={"type": "json_object"}).choices[0].message.content == '{"answer": "sandbox"}'
     )
+
+
+class Leaf(BaseModel):
+    kind: Literal["leaf"]
+    weight: float | None
+
+
+class Tree(BaseModel):
+    name: str
+    leaves: list[Leaf]
+    below: list["Tree"]
+
+
+def test_structured_answers_fit_their_schema_on_both_endpoints(client):
+    told = client.responses.parse(model="gpt-4o-mini", input="a tree", text_format=Tree).output_parsed
+    assert (told.name, told.leaves) == ("sandbox", [Leaf(kind="leaf", weight=1)])
+    messages = [{"role": "user", "content": "a tree"}]
+    chat = client.chat.completions.parse(model="gpt-4o-mini", messages=messages, response_format=Tree)
+    assert chat.choices[0].message.parsed == told
+
+
+def test_a_response_calls_the_function_that_it_must(client):
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    asked = {"model": "gpt-4o-mini", "input": "Rain?", "tool_choice": "required"}
+    tools = [{"type": "function", "name": "weather", "parameters": schema, "strict": False}]
+    (call,) = client.responses.create(tools=tools, **asked).output
+    assert (call.type, call.name, call.arguments) == ("function_call", "weather", '{"city": "sandbox"}')
+    with client.responses.stream(tools=tools, **asked) as stream:
+        done = [event for event in stream if event.type == "response.function_call_arguments.done"]
+    assert [event.arguments for event in done] == [call.arguments]
 
 
 def test_legacy_completions(client):

@@ -1,13 +1,14 @@
 """`pixie`: the commands by their names."""
 
+import json
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pixie import __version__
 from pixie.commands import admin, auth, chat, credits, gallery, health, images, keys, models, receipt, usage
-from pixie.errors import ExitCode, PixieError
+from pixie.errors import ExitCode, PixieError, UsageError
 from pixie.session import Session, with_session
 
 EPILOG = (
@@ -57,9 +58,29 @@ app.command()(health.health)
 app.add_typer(admin.app, name="admin")
 
 
+# What typer raises where the command line makes no sense to it.
+_MISUSE: type[Any] = typer.BadParameter.__mro__[1]
+
+
+def _for_programs() -> int:
+    """Run with `--json`: wrong usage is told as JSON, too. The exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except _MISUSE as error:
+        where = error.ctx.command_path if error.ctx is not None else "pixie"
+        told = UsageError(error.format_message(), f"`{where} -h` shows how it is used.")
+        sys.stderr.write(f"{json.dumps(told.as_dict(), ensure_ascii=False)}\n")
+        return int(told.exit_code)
+    except typer.Abort:
+        return int(ExitCode.FAILED)
+    return code if isinstance(code, int) else int(ExitCode.OK)
+
+
 def main() -> None:
     """The entry point."""
     try:
+        if "--json" in sys.argv[1:]:
+            sys.exit(_for_programs())
         app()
     except PixieError as error:  # before a command had its own way to tell
         sys.stderr.write(f"✗ {error.what}\n  {error.do}\n")

@@ -99,7 +99,7 @@ class Client:
         try:
             if not answer.is_success:
                 answer.read()
-                raise _refusal(answer)
+                raise _refusal(answer, call)
             yield answer
         except httpx.HTTPError as error:
             raise errors.unreachable(self.base_url, error) from None
@@ -192,11 +192,14 @@ def _pause(attempt: int) -> float:
     return min(FIRST_PAUSE_S * 2.0**attempt, MAX_PAUSE_S) * random.uniform(0.75, 1)  # noqa: S311 - no secret
 
 
-def _refusal(answer: httpx.Response) -> PixieError:
+def _refusal(answer: httpx.Response, call: Call) -> PixieError:
     if answer.is_redirect:
         goal = answer.headers.get("location", "elsewhere")
         return PixieError(f"The server sends us to {goal}.", "Give the address where it really is with --api-url.")
-    return errors.from_answer(answer)
+    error = errors.from_answer(answer)
+    if call.who is Who.PERSON and error.exit_code is errors.ExitCode.SIGNED_OUT:
+        error.do = "Sign in with `pixie auth login`: this is for people, and a key is not enough."
+    return error
 
 
 def _number(name: str, default: int) -> int:

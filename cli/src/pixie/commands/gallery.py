@@ -9,6 +9,7 @@ from pixie import image_files, terminal_images
 from pixie.access import Who
 from pixie.browser import open_page
 from pixie.commands.images import download
+from pixie.errors import ExitCode, PixieError
 from pixie.session import Session, with_session
 from pixie.texts import credits, shortened
 
@@ -89,7 +90,18 @@ def open_image(session: Session, image_id: Id) -> None:
 
 
 def _find(session: Session, image_id: str) -> dict[str, Any]:
-    told: dict[str, Any] = session.client.get(f"/v1/images/{_id(image_id)}", who=Who.MAYBE)
+    try:
+        told: dict[str, Any] = session.client.get(f"/v1/images/{_id(image_id)}", who=Who.MAYBE)
+    except PixieError as error:
+        if error.code == "unknown_url":  # what cannot be an id is no address of the API
+            raise PixieError(
+                f"There is no picture {image_id!r}.",
+                "`pixie gallery list` has the ids.",
+                exit_code=ExitCode.NOT_FOUND,
+                code="not_found",
+                request_id=error.request_id,
+            ) from None
+        raise
     return told
 
 
