@@ -140,7 +140,10 @@ class Load(storm.Storm):
         self._running[id(asked)] = asked, task
         try:
             await task
-        except (aiohttp.ClientError, TimeoutError, OSError, json.JSONDecodeError):
+        except TimeoutError:
+            asked.has_left = asked.kind.is_repeated  # it waited for an earlier try, whose worker may be dead
+            await asyncio.sleep(0.3)
+        except (aiohttp.ClientError, OSError, json.JSONDecodeError):
             await asyncio.sleep(0.3)
         except asyncio.CancelledError:
             if not asked.has_left:

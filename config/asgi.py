@@ -16,7 +16,7 @@ from django.db import DatabaseError, connection
 django_application = get_asgi_application()
 
 from billing import end_users, ledger, partitions  # noqa: E402 - needs Django's apps
-from config import cors  # noqa: E402
+from config import cors, stopping  # noqa: E402
 from proxy import sockets  # noqa: E402
 from proxy.api import snapshot  # noqa: E402
 from proxy.runtime import Runtime  # noqa: E402
@@ -76,6 +76,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             await _apply_site_defaults()
             await runtime.start()
             snapshot.read_from(runtime.current_catalog)
+            stopping.drain_first(runtime.end_sessions)
             await send({"type": "lifespan.startup.complete"})
         else:
             await runtime.close()

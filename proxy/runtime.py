@@ -176,11 +176,15 @@ class Runtime:
             transcripts=self.transcripts,
         )
 
-    async def close(self) -> None:
-        """Finish what runs, settle it, and close every connection."""
+    async def end_sessions(self) -> None:
+        """End the Realtime sessions: a response under way may come to its end first. May be called twice."""
         if self.door is not None:
             await self.door.drain(SESSIONS_DRAIN_S)
             await self._record_sessions()
+
+    async def close(self) -> None:
+        """Finish what runs, settle it, and close every connection."""
+        await self.end_sessions()
         if self.gateway is not None:
             await self.gateway.drain(DRAIN_S)
         for task in self._tasks:
