@@ -28,8 +28,10 @@ class Talk:
                 await self._open()
             asked.status = 200
             content = [{"type": "input_text", "text": f"[[words={asked.tokens}; {directives}]]"}]
-            await self._say("conversation.item.create", item={"type": "message", "role": "user", "content": content})
-            await self._say("response.create")
+            item = {"type": "message", "role": "user", "content": content}
+            with contextlib.suppress(aiohttp.ClientError, OSError):  # it was ended meanwhile: what follows says why
+                await self._say("conversation.item.create", item=item)
+                await self._say("response.create")
             async with asyncio.timeout(PATIENCE_S):
                 while not await self._hear(asked):
                     pass
@@ -58,7 +60,8 @@ class Talk:
         assert self._socket is not None
         message = await self._socket.receive()
         if message.type is not aiohttp.WSMsgType.TEXT:
-            asked.close_code = self._socket.close_code or 1006
+            is_told = message.type is aiohttp.WSMsgType.CLOSE
+            asked.close_code = int(message.data if is_told else self._socket.close_code or 1006)
             return True
         event = message.json()
         match event["type"]:
