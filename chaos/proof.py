@@ -44,7 +44,7 @@ def finally_(ground: Ground, load: Load) -> list[str]:
         wrong += _of_status(one)
     wrong += _of_upstream(found, called)
     wrong += _of_uploads(ground, asked)
-    wrong += spoken_proof.of_all(found, asked, ground.upstream.calls)
+    wrong += spoken_proof.of_all(found, ground.upstream.calls)
     wrong += _of_repeated(found, asked)
     wrong += _of_customers(ground)
     wrong += load.broken

@@ -32,7 +32,7 @@ def of_ending(one: Spoken) -> list[str]:
     return [] if how in ENDINGS or one.status != 200 else [f"{one}: its session ended with {how}"]
 
 
-def of_all(found: Books, asked: Iterable[Asked], calls: Iterable[Call]) -> list[str]:
+def of_all(found: Books, calls: Iterable[Call]) -> list[str]:
     """No response is charged twice, nor more than was held or it costs; none that the provider never began."""
     made = {call.marker: call for call in calls if call.path == PATH}
     wrong = []
