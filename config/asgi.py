@@ -76,7 +76,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             await _apply_site_defaults()
             await runtime.start()
             snapshot.read_from(runtime.current_catalog)
-            stopping.drain_first(runtime.end_sessions)
+            stopping.drain_first(runtime.begin_to_close)
             await send({"type": "lifespan.startup.complete"})
         else:
             await runtime.close()

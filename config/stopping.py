@@ -1,4 +1,4 @@
-"""A worker that is told to stop ends its Realtime sessions in words, before the server cuts them.
+"""A worker that is told to stop begins with what the server would cut, or wait for in vain.
 
 uvicorn closes every WebSocket with 1012 the moment that it hears SIGTERM, in the middle of a response.
 """
