@@ -11,13 +11,14 @@ import math
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import orjson
 import psycopg
 import structlog
-from psycopg.types.json import set_json_loads
+
+from billing.prepared import PreparedCalls
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +64,7 @@ class Call:
         *,
         resolve: Callable[[Job, Any], None],
         give_up: Callable[[Job], None] | None = None,
-        parameters: tuple[Any, ...] = (),
+        parameters: tuple[bytes, ...] = (),
         same_row: Callable[[Any], Any] | None = None,
     ) -> None:
         self.kind = kind
@@ -119,6 +120,7 @@ class Lane:
         self._chores = chores
         self._bury = bury
         self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._calls: PreparedCalls | None = None
         self._wake = asyncio.Event()
         self._in_flight: list[Job] = []
         self._loop = asyncio.get_running_loop()
@@ -211,7 +213,7 @@ class Lane:
                 if self._connection is not None:
                     for job in jobs:
                         job.was_sent = True
-                answers = await self._execute(call.sql, (payload, *call.parameters))
+                answers = await self._call(call.sql, (payload, *call.parameters))
                 break
             except (psycopg.Error, OSError) as error:
                 attempt += 1
@@ -252,20 +254,31 @@ class Lane:
 
     # ------------------------------------------------------------ the connection
 
+    async def _call(self, sql: str, parameters: tuple[bytes, ...]) -> Any:
+        """The JSON that one call of a function answers."""
+        with self._watched():
+            assert self._calls is not None  # noqa: S101 - for the type checker
+            answer = await self._calls.value(sql, parameters)
+        return None if not answer else orjson.loads(answer)
+
     async def _execute(self, sql: str, parameters: Iterable[Any]) -> Any:
+        with self._watched() as connection:
+            cursor = await connection.execute(sql, tuple(parameters), prepare=True)
+            row = await cursor.fetchone() if cursor.description else None
+        return row[0] if row else None
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[psycopg.AsyncConnection[Any]]:
+        """The connection. A stalled network raises nothing: past the deadline its socket is shut down, and it fails."""
         connection = self._connection
         if connection is None or connection.closed:
             raise psycopg.OperationalError("not connected")
-        # A stalled network raises nothing: past the deadline the socket is shut down, and the call fails.
         watchdog = self._loop.call_later(self._deadline_s, _sever, connection)
         try:
-            cursor = await connection.execute(sql, tuple(parameters), prepare=True)
-            row = await cursor.fetchone() if cursor.description else None
+            yield connection
         finally:
             watchdog.cancel()
-        if self.down_since is not None:
-            self.down_since = None
-        return row[0] if row else None
+        self.down_since = None
 
     async def _recover(self, error: Exception, attempt: int) -> None:
         """Wait a moment after a failure; connect again if the connection is gone."""
@@ -312,7 +325,7 @@ class Lane:
             keepalives_count=3,
         )
         self._connection = connection
-        set_json_loads(orjson.loads, connection)
+        self._calls = PreparedCalls(connection)
         watchdog = self._loop.call_later(self._deadline_s, _sever, connection)
         try:
             for name, value in self._settings.items():
@@ -324,7 +337,7 @@ class Lane:
         if self._connection is not None:
             with contextlib.suppress(psycopg.Error):
                 self._connection.pgconn.finish()
-            self._connection = None
+            self._connection = self._calls = None
 
 
 class RowRefused(Exception):
@@ -335,7 +348,7 @@ class RowRefused(Exception):
         self.sqlstate = sqlstate
 
 
-def encode(payloads: list[Any]) -> str:
+def encode(payloads: list[Any]) -> bytes:
     """The rows as JSON that PostgreSQL can read: without NUL, lone surrogates or numbers beyond 64 bits."""
     try:
         data = orjson.dumps(payloads, default=_default)
@@ -343,7 +356,7 @@ def encode(payloads: list[Any]) -> str:
         data = b"\\u0000"
     if b"\\u0000" in data:
         data = orjson.dumps([clean(payload) for payload in payloads])
-    return data.decode()
+    return data
 
 
 def clean(value: Any, depth: int = 0) -> Any:  # noqa: PLR0911 - one line per type

@@ -110,7 +110,9 @@ def claim(*, organization_id: int, key: str, body_sha: bytes, request_id: UUID) 
 def release(*, organization_id: int, key: str, request_id: UUID) -> None:
     """Forget a claim of what came to nothing."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT billing_release(%s::json)", [encode([Release(organization_id, key, request_id)])])
+        cursor.execute(
+            "SELECT billing_release(%s::json)", [encode([Release(organization_id, key, request_id)]).decode()]
+        )
 
 
 def stored(body: bytes) -> StoredResponse:
@@ -121,7 +123,7 @@ def stored(body: bytes) -> StoredResponse:
 def _call(function: str, row: Any, *parameters: Any) -> list[Any]:
     """The answer to the one row that is sent."""
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {function}", [encode([row]), *parameters])
+        cursor.execute(f"SELECT {function}", [encode([row]).decode(), *parameters])
         (answers,) = cursor.fetchone()
     found: list[Any] = answers[0]
     return found

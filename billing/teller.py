@@ -79,7 +79,7 @@ class Teller:
         self._rests: set[asyncio.Task[None]] = set()
         self._beat_at = 0.0
         self._extensions = 0
-        worker = (self.worker_id,)
+        worker = (str(self.worker_id).encode(),)
         self._hold = Call(
             "hold",
             "SELECT billing_admit(%s::json, %s)",

@@ -1,5 +1,6 @@
-"""Which application answers which path."""
+"""Which application answers which path, and what the start of a worker leaves behind."""
 
+import gc
 from typing import Any
 
 import pytest
@@ -42,3 +43,12 @@ async def test_all_else_under_v1_is_the_gateways(path: str, is_managed: bool, mo
     monkeypatch.setattr(asgi.runtime, "gateway", application("gateway"))
     await asgi.application({"type": "http", "path": path}, None, None)  # type: ignore[arg-type]
     assert called == ["django" if is_managed else "gateway"]
+
+
+def test_the_collector_passes_over_what_a_worker_has_loaded() -> None:
+    before = gc.get_freeze_count()
+    try:
+        asgi.spare_what_is_loaded()
+        assert gc.get_freeze_count() - before > 10_000
+    finally:
+        gc.unfreeze()

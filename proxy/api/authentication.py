@@ -182,8 +182,10 @@ def member_of(access_token: str, organization: str = "") -> Member:
 
 
 def wire_request(request: Any) -> Request:
-    """A Django request as the gateway reads one: headers and address, no body."""
-    headers = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in request.headers.items()]
+    """A Django request as the gateway reads one: its headers and address, no body. ASGI has names in lower case."""
+    headers = [
+        (name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in request.headers.items()
+    ]
     scope = {
         "method": request.method,
         "path": request.path,

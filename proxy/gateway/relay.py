@@ -110,7 +110,7 @@ class Relay:
         exchange.is_charged = capture.cost > 0
         try:
             async with asyncio.timeout(CAPTURE_TIMEOUT_S):
-                settled = await asyncio.shield(self._cashier.teller.capture(capture))
+                settled = await self._cashier.teller.capture(capture)
         except (RowRefused, TellerUnavailable):
             exchange.is_charged = False
             raise

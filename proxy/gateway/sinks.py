@@ -3,6 +3,7 @@
 import asyncio
 
 from billing.teller import StoredResponse
+from proxy.gateway.patience import within
 from proxy.gateway.wire import Request, Response
 
 MAX_REPLAY_BYTES = 2 * 1024 * 1024
@@ -57,8 +58,7 @@ class Sink:
         if self.is_gone:
             return
         try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._response.write(data, more=more)
+            await within(self._timeout_s, self._response.write(data, more=more))
         except TimeoutError:
             self._gone = True
 
@@ -67,8 +67,7 @@ class Sink:
         if self.is_gone:
             return
         try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._response.whole(status, headers, body)
+            await within(self._timeout_s, self._response.whole(status, headers, body))
         except TimeoutError:
             self._gone = True
 

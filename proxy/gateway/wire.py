@@ -9,6 +9,7 @@ import orjson
 
 from proxy.gateway import forms
 from proxy.gateway.errors import InvalidJson, InvalidRequest, RequestTimedOut, RequestTooLarge, UnsupportedMediaType
+from proxy.gateway.patience import within
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -30,10 +31,10 @@ class Request:
         self.path: str = scope["path"]
         self.query: str = scope.get("query_string", b"").decode("latin-1")
         self._receive = receive
-        headers: dict[str, str] = {}
-        for name, value in scope["headers"]:
-            headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
-        self.headers = headers
+        # ASGI gives the names in lower case. The first of repeated ones counts: it is put in last.
+        self.headers: dict[str, str] = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in reversed([*scope["headers"]])
+        }
 
     def client_address(self, trusted_proxies: int) -> IPv4Address | IPv6Address | None:
         """The caller's address; behind N `trusted_proxies` it is the Nth from the right of X-Forwarded-For."""
@@ -114,8 +115,7 @@ class Request:
 
     async def _next(self, timeout_s: float) -> Mapping[str, Any]:
         try:
-            async with asyncio.timeout(timeout_s):
-                message = await self._receive()
+            message = await within(timeout_s, self._receive())
         except TimeoutError:
             raise RequestTimedOut from None
         if message["type"] == "http.disconnect":

@@ -334,9 +334,12 @@ async def test_a_charge_that_waits_for_the_database_keeps_its_idempotency_key(mo
     kit = Kit(OK)
     capture, is_back = kit.teller.capture, asyncio.Event()
 
-    async def wait(row):
+    async def commit(row):
         await is_back.wait()
         return await capture(row)
+
+    async def wait(row):  # whoever waits no longer takes nothing back
+        return await asyncio.shield(commit(row))
 
     monkeypatch.setattr(kit.teller, "capture", wait)
     assert (await kit.call(body=chat(), headers={"idempotency-key": "a"})).status == 503

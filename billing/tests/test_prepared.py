@@ -1,0 +1,57 @@
+import asyncio
+import os
+import socket
+
+import psycopg
+import pytest
+import pytest_asyncio
+
+from billing.prepared import PreparedCalls
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest_asyncio.fixture
+async def connection(dsn):
+    made = await psycopg.AsyncConnection.connect(dsn, autocommit=True)
+    yield made
+    await made.close()
+
+
+async def test_the_first_value_comes_as_it_is_written(connection):
+    calls = PreparedCalls(connection)
+    for number in (b"1", b"2"):
+        assert await calls.value("SELECT json_build_array(%s::int, %s::text)", (number, b"\xc3\xa4")) == (
+            b'[%s, "\xc3\xa4"]' % number
+        )
+    assert await calls.value("SELECT 1 WHERE %s::bool", (b"no",)) is None
+    assert await calls.value("SELECT NULL::text", ()) is None
+
+
+async def test_what_is_refused_leaves_the_connection_in_order(connection):
+    calls = PreparedCalls(connection)
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        await calls.value("SELECT 1 / %s::int", (b"0",))
+    with pytest.raises(psycopg.errors.InvalidTextRepresentation):
+        await calls.value("SELECT 1 / %s::int", (b"x",))
+    with pytest.raises(psycopg.errors.SyntaxError):
+        await calls.value("SELEKT", ())
+    assert await calls.value("SELECT 1 / %s::int", (b"1",)) == b"1"
+    assert await (await connection.execute("SELECT 2")).fetchone() == (2,)
+
+
+async def test_more_than_a_socket_takes_at_once_arrives_whole(connection):
+    big = b"x" * 5_000_000
+    assert await PreparedCalls(connection).value("SELECT %s::text", (big,)) == big
+
+
+async def test_a_connection_that_ends_in_the_middle_is_an_operational_error(connection):
+    call = asyncio.ensure_future(PreparedCalls(connection).value("SELECT pg_sleep(0.5)", ()))
+    await asyncio.sleep(0.05)
+    with socket.socket(fileno=os.dup(connection.pgconn.socket)) as twin:
+        twin.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(psycopg.OperationalError):
+        await call
+    assert connection.closed
+    with pytest.raises(psycopg.OperationalError):
+        await PreparedCalls(connection).value("SELECT 1", ())
