@@ -8,7 +8,8 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest
 
 from accounts import audit
-from accounts.models import Membership, Organization, Role, User
+from accounts.models import ApiKey, Membership, Organization, Role, User
+from accounts.scopes import ADMIN
 
 # From the least to the most; a page that asks for a role admits those above it too, but see PERMISSIONS for billing.
 _RANK = {Role.VIEWER: 0, Role.BILLING: 1, Role.DEVELOPER: 2, Role.ADMIN: 3, Role.OWNER: 4}
@@ -19,6 +20,7 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "usage.view": _EVERYBODY,
     "keys.view": _EVERYBODY,
     "keys.manage": frozenset({Role.DEVELOPER, Role.ADMIN, Role.OWNER}),
+    "keys.change_all": frozenset({Role.ADMIN, Role.OWNER}),
     "budgets.manage": frozenset({Role.ADMIN, Role.OWNER}),
     "requests.read": frozenset({Role.DEVELOPER, Role.ADMIN, Role.OWNER}),
     "billing.view": frozenset({Role.BILLING, Role.ADMIN, Role.OWNER}),
@@ -54,6 +56,16 @@ def can(membership: Membership, permission: str) -> bool:
     return Role(membership.role) in PERMISSIONS[permission]
 
 
+def may_change(membership: Membership, key: ApiKey) -> bool:
+    """Whether the member may give a key of the organization other limits: their own, or with `keys.change_all` any.
+
+    Nobody gives by it what a key of their own could not have: one with the scope `admin` is for staff alone.
+    """
+    is_theirs = key.created_by_id == membership.user_id and can(membership, "keys.manage")
+    is_like_theirs = ADMIN not in key.scopes or membership.user.is_staff
+    return is_like_theirs and (is_theirs or can(membership, "keys.change_all"))
+
+
 def organization_for(request: Any, slug: str, role: Role, *, while_closing: bool = False) -> Organization:
     """The organization `slug` if the request's user is a member of at least `role`.
 
@@ -71,6 +83,7 @@ def organization_for(request: Any, slug: str, role: Role, *, while_closing: bool
     is_closing = membership.organization.status == Organization.Status.CLOSING
     if is_closing and request.method not in SAFE and not while_closing:
         raise PermissionDenied("This organization is about to be deleted. Restore it first, in its settings.")
+    membership.user = request.user
     request.organization = membership.organization
     request.membership = membership
     return membership.organization

@@ -76,8 +76,7 @@ def issue(
     """Make a key. Empty collections allow everything. Raises `InvalidKey`; with a `public_id` used before,
     `AlreadyIssued`.
     """
-    if ADMIN in scopes and not (by is not None and by.is_staff):
-        raise InvalidKey("scopes", ADMIN)
+    _check_admin(scopes, by)
     _check(name, scopes, allowed_endpoints, rpm=rpm, tpm=tpm, expires_at=expires_at)
     return _store(
         ApiKey(
@@ -150,7 +149,7 @@ def rotate(
 ) -> Issued:  # fmt: skip
     """Issue a successor with the same limits and budgets; `key` works for `grace` longer.
 
-    Raises `InvalidKey` for a dead key.
+    Raises `InvalidKey` for a dead key, and where `by` could not make a key of its scopes.
     """
     if not timedelta(0) <= grace <= MAX_GRACE:
         raise InvalidKey("grace", grace)
@@ -158,6 +157,7 @@ def rotate(
         old = ApiKey.objects.select_for_update(of=("self",), no_key=True).select_related("organization").get(pk=key.pk)
         if not old.is_live:
             raise InvalidKey("key", old.masked)
+        _check_admin(old.scopes, by)
         issued = _store(
             ApiKey(
                 public_id=public_id or uuid.uuid4(),
@@ -216,6 +216,11 @@ def _tell(kind: str, key: ApiKey) -> None:
         "rotated_from": str(key.rotated_from.public_id) if key.rotated_from else None,
     }
     events.record(organization=key.organization, kind=kind, data=data)
+
+
+def _check_admin(scopes: Collection[str], by: User | None) -> None:
+    if ADMIN in scopes and not (by is not None and by.is_staff):
+        raise InvalidKey("scopes", ADMIN)
 
 
 def _check(

@@ -4,6 +4,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db import IntegrityError, models
 from django.http import HttpResponse
@@ -14,12 +15,15 @@ from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts import keys
-from accounts.access import MemberRequest, can, organization_for, origin_of
+from accounts.access import MemberRequest, can, may_change, organization_for, origin_of
 from accounts.forms import KeyChangeForm, KeyForm, RotateForm
 from accounts.models import ApiKey, Organization, Role
 
 KEYS_PER_PAGE = 50
 ENDED = "This key has ended, so it cannot be changed. Create a new one."
+NOT_THEIRS = "Developers edit the keys that they made, admins and the owner all. Ask one of them, or create a key."
+ENDED_FOR_GOOD = "This key has ended, so it cannot be rotated. Create a new one."
+FOR_STAFF = "Only staff can rotate a key with the scope admin. Revoke it if it must stop."
 STALE_FORM = "This form is out of date. Reload the page and fill it in again."
 
 
@@ -36,6 +40,7 @@ def key_list(request: MemberRequest, slug: str) -> HttpResponse:
             "organization": organization,
             "page": page,
             "keys": list(page),
+            "changeable": [key for key in page if may_change(request.membership, key)],
             "may_manage": can(request.membership, "keys.manage"),
         },
     )
@@ -75,9 +80,11 @@ def key_create(request: MemberRequest, slug: str) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 @login_required
 def key_edit(request: MemberRequest, slug: str, key_id: UUID) -> HttpResponse:
-    """Another name and other limits for a live key."""
+    """Another name and other limits for a live key of one's own; admins change all."""
     organization = organization_for(request, slug, Role.DEVELOPER)
     key = get_object_or_404(organization.keys, public_id=key_id)
+    if not may_change(request.membership, key):
+        raise PermissionDenied(NOT_THEIRS)
     form = KeyChangeForm(request.POST if request.method == "POST" else None, key=key)
     if request.method == "POST" and form.is_valid():
         try:
@@ -128,11 +135,11 @@ def key_rotate(request: MemberRequest, slug: str, key_id: UUID) -> HttpResponse:
             return _shown_once(request, organization, issued, replaced=key)
         except keys.AlreadyIssued as error:
             return _already_shown(request, organization, error.key)
-        except keys.InvalidKey:
+        except keys.InvalidKey as error:
             successor = organization.keys.filter(public_id=token, rotated_from=key).first()
             if successor:
                 return _already_shown(request, organization, successor)
-            form.add_error(None, "This key has ended, so it cannot be rotated. Create a new one.")
+            form.add_error(None, ENDED_FOR_GOOD if error.field == "key" else FOR_STAFF)
         except IntegrityError:
             form.add_error(None, STALE_FORM)
     return render(request, "accounts/key_rotate.html", context, status=422 if form.is_bound else 200)

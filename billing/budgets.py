@@ -145,11 +145,6 @@ def of_key(key: ApiKey) -> models.QuerySet[Budget]:
     return _current(Budget.objects.filter(key=key))
 
 
-def of_member(organization: Organization, member: User) -> models.QuerySet[Budget]:
-    """The budgets over all keys that a member made, with what they have used in the period that runs now."""
-    return _current(Budget.objects.filter(organization=organization, member=member))
-
-
 def _current(budgets: models.QuerySet[Budget]) -> models.QuerySet[Budget]:
     """Show a period that is over as unused: the next request begins the new one."""
     organization_ids = list(budgets.values_list("organization_id", flat=True).distinct())

@@ -1,24 +1,21 @@
-"""The tenant's own end users: what they use, their budgets, and blocking them."""
+"""The tenant's own end users: what they use, and blocking them."""
 
 from dataclasses import dataclass
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import reverse
 from django.utils.cache import patch_vary_headers
-from django.utils.http import urlencode
 from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts.access import MemberRequest, can, organization_for, origin_of
 from accounts.models import Role
-from billing import blocks, budgets, end_user_usage, standings
+from billing import blocks, end_user_usage, standings
+from billing.budget_views import BudgetUse, end_user_of, use_of
 from billing.end_user_usage import EndUserUsage
-from billing.forms import BlockForm, CapsForm
-from billing.limit_views import PERIODS, initial_of, use_of
-from billing.models import Budget, EndUserBlock
-from billing.views import BudgetUse
+from billing.forms import BlockForm
+from billing.models import EndUserBlock
 
 PAGE_SIZE = 50
 MAX_PAGE = 10_000
@@ -71,37 +68,6 @@ def end_user_list(request: MemberRequest, slug: str) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 @login_required
-def end_user_budgets(request: MemberRequest, slug: str) -> HttpResponse:
-    organization = organization_for(request, slug, Role.ADMIN if request.method == "POST" else Role.VIEWER)
-    who = _who(request)
-    caps = standings.caps_of_end_users(organization, [who]).get(who, [])
-    own = [cap for cap in caps if not cap.follows_default]
-    form = CapsForm(request.POST if request.method == "POST" else None, initial=initial_of(own))
-    if request.method == "POST" and form.is_valid():
-        for period in PERIODS:
-            budgets.set_budget(
-                organization=organization,
-                scope=Budget.Scope.END_USER,
-                end_user=who,
-                by=request.user,
-                origin=origin_of(request),
-                **form.caps(period),
-            )
-        messages.success(request, f"Saved the budgets of “{who}”.")
-        return redirect(_address("billing:end-user-budgets", slug, who))
-    context = {
-        "organization": organization,
-        "who": who,
-        "form": form,
-        "usages": [use_of(cap) for cap in caps],
-        "follows_default": bool(caps) and not own,
-        "may_manage": can(request.membership, "budgets.manage"),
-    }
-    return render(request, "billing/end_user_budgets.html", context, status=422 if form.is_bound else 200)
-
-
-@require_http_methods(["GET", "POST"])
-@login_required
 def end_user_block(request: MemberRequest, slug: str) -> HttpResponse:
     """Asks for the reason first; blocks on POST."""
     organization = organization_for(request, slug, Role.ADMIN)
@@ -131,7 +97,7 @@ def end_user_block(request: MemberRequest, slug: str) -> HttpResponse:
 @login_required
 def end_user_unblock(request: MemberRequest, slug: str) -> HttpResponse:
     organization = organization_for(request, slug, Role.ADMIN)
-    who = _who(request)
+    who = end_user_of(request)
     if request.method == "POST":
         blocks.unblock(organization=organization, end_user=who, by=request.user, origin=origin_of(request))
         messages.success(request, f"Unblocked “{who}”.")
@@ -143,17 +109,5 @@ def end_user_unblock(request: MemberRequest, slug: str) -> HttpResponse:
     return response
 
 
-def _who(request: MemberRequest) -> str:
-    """The end user in the address: any text, so not part of the path."""
-    who = request.GET.get("who", "")
-    if not who or len(who) > blocks.MAX_END_USER or "\0" in who:
-        raise Http404("no such end user")
-    return who
-
-
 def _page(text: str) -> int:
     return min(int(text), MAX_PAGE) if text.isascii() and text.isdigit() and int(text[:9]) > 0 else 1
-
-
-def _address(name: str, slug: str, who: str) -> str:
-    return f"{reverse(name, args=[slug])}?{urlencode({'who': who})}"

@@ -15,13 +15,11 @@ from accounts.access import MemberRequest, can, organization_for, origin_of
 from accounts.models import Organization, Role
 from billing import budgets, end_users, money, standings
 from billing.backtest import BackTest, back_test
+from billing.budget_views import PERIODS, initial_of, use_of
 from billing.forms import CapsForm, RatesForm
 from billing.models import Budget
-from billing.standings import Cap
 from billing.templatetags.money import credits_short
-from billing.views import BudgetUse, percent_of
 
-PERIODS = (Budget.Period.DAY, Budget.Period.MONTH)
 SCOPES = {"organization": Budget.Scope.ORGANIZATION, "end_user": Budget.Scope.END_USER}
 
 
@@ -79,34 +77,6 @@ def limits(request: MemberRequest, slug: str) -> HttpResponse:
         "default_rpm": settings.DEFAULT_RPM,
     }
     return render(request, "billing/limits.html", context, status=422 if is_wrong else 200)
-
-
-def initial_of(caps: list[Cap]) -> dict[str, Any]:
-    """The caps as a `CapsForm` shows them."""
-    initial: dict[str, Any] = {"observes": any(cap.observes for cap in caps)}
-    for cap in caps:
-        if cap.unit == "cost":
-            initial[f"cost_{cap.period}"] = money.format_credits(cap.cap)
-        else:
-            initial[f"tokens_{cap.period}"] = cap.cap
-    return initial
-
-
-def use_of(cap: Cap) -> BudgetUse:
-    """A cap and how much of it is used, in words and per cent."""
-    is_cost = cap.unit == "cost"
-
-    def shown(value: int) -> str:
-        return credits_short(value) if is_cost else f"{value:,}"
-
-    label = f"{'Credits' if is_cost else 'Tokens'} per {cap.period}"
-    return BudgetUse(
-        label=f"{label}, observed" if cap.observes else label,
-        used=shown(cap.used),
-        held=f"{shown(cap.held)} {'credits' if is_cost else 'tokens'}" if cap.held else "",
-        cap=shown(cap.cap),
-        percent=percent_of(cap.used + cap.held, cap.cap),
-    )
 
 
 def _defaults(organization: Organization) -> dict[str, Any]:

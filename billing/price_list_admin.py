@@ -111,13 +111,19 @@ class ReratingForm(forms.ModelForm):
     class Meta:
         model = Rerating
         fields = ["wrong", "right", "starts_at", "ends_at", "asks_for_more", "reason"]
-        help_texts = {"right": "Set the right price first: it is then in the price book.", "starts_at": "UTC"}
+        help_texts = {
+            "wrong": "A standard price is corrected with the prices that lists made from it.",
+            "right": "Set the right price first: it is then in the price book.",
+            "starts_at": "UTC",
+        }
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
         wrong, right = cleaned.get("wrong"), cleaned.get("right")
         if wrong and right and (wrong.model, wrong.side) != (right.model, right.side):
             self.add_error("right", "This is the price of something else.")
+        elif wrong and right and wrong.price_list != right.price_list:
+            self.add_error("right", "This is a price of another list.")
         if cleaned.get("starts_at") and cleaned.get("ends_at") and cleaned["starts_at"] >= cleaned["ends_at"]:
             self.add_error("ends_at", "This is before the beginning.")
         return cleaned

@@ -1,7 +1,8 @@
 """After a price was fixed: what requests should have cost, shown first, then settled by one transfer an organization.
 
 Usage records stay as they are; a receipt goes on to say what was charged. The transfer's memo names the correction.
-What was corrected before, by another right price, counts as it was corrected.
+What was corrected before, by another right price, counts as it was corrected. A standard price is corrected with the
+prices of lists that were made from it: theirs are right with their markup on the right one.
 """
 
 from collections import defaultdict
@@ -10,7 +11,7 @@ from uuid import UUID
 
 import structlog
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from accounts import audit, events
@@ -23,6 +24,8 @@ from billing.usage import first_id_at
 log = structlog.get_logger(__name__)
 
 BATCH = 2_000
+# What requests were charged by and should have been, by the version that their records have.
+_Rates = dict[int, tuple[pricing.Rate, pricing.Rate]]
 
 
 class NotReady(Exception):
@@ -31,11 +34,11 @@ class NotReady(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Applied:
-    """A correction of the same price that was applied: to which ids, by which rate, and whose lines were settled."""
+    """A correction of the same prices that was applied: to which ids, by which rates, and whose lines were settled."""
 
     first: UUID
     end: UUID
-    right: pricing.Rate
+    rates: _Rates
     organizations: frozenset[int]
 
 
@@ -54,18 +57,18 @@ def reckon(rerating: Rerating) -> None:
 
 def _reckoned(rerating: Rerating, before: list[_Applied]) -> bool:
     """False if another correction was applied meanwhile."""
-    wrong, right = _rate(rerating.wrong), _rate(rerating.right)
+    rates = _rates_of(rerating)
     sums: defaultdict[int, _Sum] = defaultdict(_Sum)
     seen = skipped = 0
-    for record in _records(rerating).iterator(chunk_size=BATCH):
+    for record in _records(rerating, rates).iterator(chunk_size=BATCH):
         seen += 1
-        cost = _corrected(record, wrong, right)
+        cost = _corrected(record, rates)
         if cost is None:
             skipped += 1
         else:
             line = sums[record.organization_id]
             line.requests += 1
-            line.charged += _charged(record, wrong, before)
+            line.charged += _charged(record, before)
             line.correct += cost
         if seen % BATCH == 0:
             Rerating.objects.filter(pk=rerating.pk).update(requests=seen, skipped=skipped)
@@ -87,7 +90,8 @@ def _reckoned(rerating: Rerating, before: list[_Applied]) -> bool:
             for organization_id, line in sums.items()
         )
         locked.status, locked.requests, locked.skipped = Rerating.Status.READY, seen, skipped
-        locked.save(update_fields=["status", "requests", "skipped"])
+        locked.follows_lists = True
+        locked.save(update_fields=["status", "requests", "skipped", "follows_lists"])
     return True
 
 
@@ -119,53 +123,71 @@ def apply(rerating: Rerating, *, by: User | None) -> int:
 
 
 def _locked(rerating: Rerating) -> Rerating:
-    """Locked, and with it every correction of the same wrong price: one of them at a time."""
-    Price.objects.select_for_update(no_key=True).get(pk=rerating.wrong_id)
+    """Locked, and with it every correction of the same wrong price and of lists' prices from it: one at a time."""
+    Price.objects.select_for_update(no_key=True).get(pk=_standard(rerating.wrong))
     return Rerating.objects.select_for_update(of=("self",)).select_related("wrong").get(pk=rerating.pk)
 
 
 def _overlapping(rerating: Rerating) -> QuerySet[Rerating]:
-    rows = Rerating.objects.filter(wrong=rerating.wrong_id, starts_at__lt=rerating.ends_at)
-    return rows.filter(ends_at__gt=rerating.starts_at).exclude(pk=rerating.pk)
+    standard = _standard(rerating.wrong)
+    rows = Rerating.objects.filter(Q(wrong=standard) | Q(wrong__derived_from=standard))
+    return rows.filter(starts_at__lt=rerating.ends_at, ends_at__gt=rerating.starts_at).exclude(pk=rerating.pk)
 
 
 def _applied_before(rerating: Rerating) -> list[_Applied]:
-    rows = _overlapping(rerating).filter(status=Rerating.Status.APPLIED).select_related("right")
+    rows = _overlapping(rerating).filter(status=Rerating.Status.APPLIED).select_related("wrong", "right")
     return [
         _Applied(
             first_id_at(row.starts_at),
             first_id_at(row.ends_at),
-            _rate(row.right),
+            _rates_of(row, with_lists=row.follows_lists),
             frozenset(row.lines.exclude(transfer=None).values_list("organization_id", flat=True)),
         )
         for row in rows.order_by("applied_at", "pk")
     ]
 
 
-def _charged(record: UsageRecord, wrong: pricing.Rate, before: list[_Applied]) -> int:
+def _standard(price: Price) -> int:
+    """The standard price that a list's was made from, or itself."""
+    return price.derived_from_id or price.pk
+
+
+def _rates_of(rerating: Rerating, *, with_lists: bool = True) -> _Rates:
+    wrong, right = rerating.wrong, rerating.right
+    rates = {wrong.pk: (_rate(wrong), _rate(right))}
+    for row in Price.objects.filter(derived_from=wrong) if with_lists else ():
+        marked_up = rate_json.scaled(right.rates, row.markup_bps or 0)
+        rates[row.pk] = _rate(row), rate_json.parse(row.model, marked_up, version=right.pk)
+    return rates
+
+
+def _charged(record: UsageRecord, before: list[_Applied]) -> int:
     """What the request was charged, as the last correction left it."""
     charged: int = record.cost_nanos
     for one in before:
         if record.organization_id in one.organizations and one.first <= record.request_id < one.end:
-            corrected = _corrected(record, wrong, one.right)
+            corrected = _corrected(record, one.rates)
             charged = charged if corrected is None else corrected
     return charged
 
 
-def _records(rerating: Rerating) -> object:
+def _records(rerating: Rerating, rates: _Rates) -> QuerySet[UsageRecord]:
     ids = {"request_id__gte": first_id_at(rerating.starts_at), "request_id__lt": first_id_at(rerating.ends_at)}
-    return UsageRecord.objects.filter(price_version=rerating.wrong_id, cost_nanos__gt=0, **ids).order_by()
+    return UsageRecord.objects.filter(price_version__in=list(rates), cost_nanos__gt=0, **ids).order_by()
 
 
 def _rate(row: Price) -> pricing.Rate:
     return rate_json.parse(row.model, row.rates, version=row.pk)
 
 
-def _corrected(record: UsageRecord, wrong: pricing.Rate, right: pricing.Rate) -> int | None:
+def _corrected(record: UsageRecord, rates: _Rates) -> int | None:
     """What the request costs by the right price; a charge that a rule reduced stays reduced in proportion.
 
-    None where one of the prices has none for what was used.
+    None where the correction is not about its price, or where one of the prices has none for what was used.
     """
+    if record.price_version not in rates:
+        return None
+    wrong, right = rates[record.price_version]
     usage = receipts.usage_of(record)
     try:
         before = pricing.cost(usage, wrong, record.service_tier)

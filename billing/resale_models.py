@@ -38,7 +38,10 @@ class Resale(models.Model):
 
 
 class Rerating(models.Model):
-    """Requests that were charged by a wrong price, reckoned by the right one; then given back or asked for."""
+    """Requests that were charged by a wrong price, reckoned by the right one; then given back or asked for.
+
+    `follows_lists`: reckoned with the prices of lists that were made from the wrong one.
+    """
 
     class Status(models.TextChoices):
         RECKONING = "reckoning", "Reckoning"
@@ -57,6 +60,7 @@ class Rerating(models.Model):
     status = models.CharField(max_length=10, choices=Status, default=Status.RECKONING, editable=False)
     requests = models.PositiveBigIntegerField(default=0, editable=False)
     skipped = models.PositiveBigIntegerField(default=0, editable=False)
+    follows_lists = models.BooleanField(default=False, db_default=False, editable=False)
     created_by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True, related_name="+", editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     applied_at = models.DateTimeField(null=True, editable=False)

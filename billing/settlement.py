@@ -1,25 +1,29 @@
-"""Settlement: usage records become transfers from customers to revenue, and hourly rollups. Restartable anywhere."""
+"""Settlement: usage records become transfers from customers to revenue, and hourly rollups. Restartable anywhere.
+
+Many accounts share a commit; several workers may settle at the same time, each takes the accounts that no other has.
+"""
 
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
 import orjson
 import structlog
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection
 from django.dispatch import Signal
 
-from accounts import events
-from billing.models import Account, UsageRecord
-from billing.money import format_credits
+from billing.models import Account
 
 log = structlog.get_logger(__name__)
 
-# Rows in one commit: admissions on the account wait for its end, some milliseconds.
+# Rows, and accounts, in one commit: admissions on them wait for its end, some milliseconds.
 BATCH = 5_000
+ACCOUNTS = 50
 # The event names the dearest models; the sums are of all.
 MODELS_TOLD = 50
-# Sent after each commit, for tracing: `account_id`, `summary`, `request_ids` (some of what it settled), `began_at`.
+# Sent after each commit for each of its accounts, for tracing: `account_id`, `summary`, `request_ids` (some of what it
+# settled), `began_at`.
 posted = Signal()
 REQUESTS_TOLD = 128
 
@@ -29,87 +33,92 @@ def settle_all() -> int:
 
     One that cannot be settled keeps no other waiting; what the database said of the last one is raised at the end.
     """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT DISTINCT account_id FROM billing_usagerecord WHERE settled_at IS NULL")
-        account_ids = [account_id for (account_id,) in cursor.fetchall()]
-    accounts = Account.objects.select_related("organization").in_bulk(account_ids)
-    settled, failure = 0, None
-    for account in accounts.values():
-        try:
-            settled += settle_account(account)
-        except DatabaseError as error:
-            log.error("account_not_settled", account_id=account.pk, error=type(error).__name__)
-            failure = error
-    if failure is not None:
-        raise failure
+    settled, failures = 0, list[DatabaseError]()
+    for account_ids in _batches(_waiting()):
+        settled += _settle_apart(account_ids, failures)
+    if failures:
+        raise failures[-1]
     return settled
 
 
 def settle_account(account: Account) -> int:
-    """Settle one account; returns how many usage records. At the same time as another, one of them finds nothing.
+    """Settle one account; returns how many usage records. At the same time as another, one of them finds nothing."""
+    return _settle([account.pk])
 
-    What each commit settled is told in one event, `usage.recorded`, of the same commit.
-    """
+
+def _waiting() -> list[tuple[int, int]]:
+    """The accounts that have unsettled usage, in the order of their ids, and how many records each."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT account_id, count(*) FROM billing_usagerecord WHERE settled_at IS NULL GROUP BY 1 ORDER BY 1"
+        )
+        return cursor.fetchall()
+
+
+def _batches(waiting: list[tuple[int, int]]) -> Iterator[list[int]]:
+    """Accounts whose records fit into one commit; one that has more than that is alone."""
+    batch, rows = list[int](), 0
+    for account_id, records in waiting:
+        if batch and (len(batch) == ACCOUNTS or rows + records > BATCH):
+            yield batch
+            batch, rows = [], 0
+        batch.append(account_id)
+        rows += records
+    if batch:
+        yield batch
+
+
+def _settle_apart(account_ids: Sequence[int], failures: list[DatabaseError]) -> int:
+    """Settle accounts together; where that fails each half by itself, until only those fail that cannot be settled."""
+    try:
+        return _settle(account_ids)
+    except DatabaseError as error:
+        if not connection.is_usable():
+            connection.close()
+            connection.ensure_connection()  # without a database, none of the others could be settled
+        if len(account_ids) == 1:
+            log.error("account_not_settled", account_id=account_ids[0], error=type(error).__name__)
+            failures.append(error)
+            return 0
+    half = len(account_ids) // 2
+    return _settle_apart(account_ids[:half], failures) + _settle_apart(account_ids[half:], failures)
+
+
+def _settle(account_ids: Sequence[int]) -> int:
+    """Settle all that these accounts have. What a commit settled is told in its events, `usage.recorded`."""
     settled = 0
     while True:
         began_at = time.perf_counter()
-        with transaction.atomic():
-            waiting = _some_unsettled(account.pk) if posted.has_listeners() else []
-            summary = _post(account.pk)
-            if summary is not None and account.organization is not None:
-                events.record(organization=account.organization, kind="usage.recorded", data=_told(summary))
-        if summary is not None and posted.has_listeners():
-            posted.send_robust(
-                sender=None,
-                account_id=account.pk,
-                summary=summary,
-                request_ids=_settled_among(waiting),
-                began_at=began_at,
-            )
-        count = summary["records"] if summary is not None else 0
+        summaries = _post(account_ids)
+        if posted.has_listeners():
+            _tell(summaries, began_at)
+        count = sum(summary["records"] for summary in summaries)
         settled += count
         if count < BATCH:
             break
     if settled:
-        log.info("usage_settled", account_id=account.pk, records=settled)
+        log.info("usage_settled", accounts=len(account_ids), records=settled)
     return settled
 
 
-def _post(account_id: int) -> dict[str, Any] | None:
+def _post(account_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """One commit: what it settled, by account."""
+    ids_told = REQUESTS_TOLD if posted.has_listeners() else 0
     with connection.cursor() as cursor:
-        cursor.execute("SELECT billing_post_usage(%s, %s)::text", [account_id, BATCH])
-        (summary,) = cursor.fetchone()
-    return orjson.loads(summary) if summary else None
+        cursor.execute(
+            "SELECT billing_post_accounts(%s, %s, %s, %s)::text", [list(account_ids), BATCH, MODELS_TOLD, ids_told]
+        )
+        (summaries,) = cursor.fetchone()
+    return orjson.loads(summaries) if summaries else []
 
 
-def _some_unsettled(account_id: int) -> list[UUID]:
-    unsettled = UsageRecord.objects.filter(account_id=account_id, settled_at=None)
-    return list(unsettled.values_list("request_id", flat=True)[:REQUESTS_TOLD])
-
-
-def _settled_among(request_ids: list[UUID]) -> list[UUID]:
-    settled = UsageRecord.objects.filter(request_id__in=request_ids, settled_at__isnull=False)
-    return list(settled.values_list("request_id", flat=True))
-
-
-def _told(summary: dict[str, Any]) -> dict[str, Any]:
-    """The settled usage as the event tells it: amounts in credits."""
-    models = summary["models"]
-    return {
-        "requests": summary["requests"],
-        "credits": format_credits(summary["cost"]),
-        "input_tokens": summary["input_tokens"],
-        "output_tokens": summary["output_tokens"],
-        "from": summary["first_at"],
-        "until": summary["last_at"],
-        "models": [
-            {
-                "model": each["model"],
-                "requests": each["requests"],
-                "credits": format_credits(each["cost"]),
-                "input_tokens": each["input_tokens"],
-                "output_tokens": each["output_tokens"],
-            }
-            for each in models[:MODELS_TOLD]
-        ],
-    }
+def _tell(summaries: list[dict[str, Any]], began_at: float) -> None:
+    for summary in summaries:
+        request_ids = [UUID(each) for each in summary["request_ids"] or []]
+        posted.send_robust(
+            sender=None,
+            account_id=summary["account_id"],
+            summary=summary,
+            request_ids=request_ids,
+            began_at=began_at,
+        )

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connection
 
-from accounts.models import ApiKey, Organization
+from accounts.models import ApiKey, Organization, User
 
 # A period that is over counts as unused: the next request begins the new one.
 _SELECT = """
@@ -33,6 +33,7 @@ _OF_REQUEST = f"""{_SELECT} (
     OR (b.scope = 'end_user' AND b.end_user = %(end_user)s) OR (b.scope = 'run' AND b.run_id = %(run_id)s))
 {_ORDER}"""
 _OF_KEYS = f"{_SELECT} b.scope = 'key' AND b.key_id = ANY(%(keys)s) {_ORDER}"
+_OF_MEMBER = f"{_SELECT} b.scope = 'member' AND b.member_id = %(member)s {_ORDER}"
 _OF_END_USERS = f"{_SELECT} b.scope = 'end_user' AND b.end_user = ANY(%(end_users)s) {_ORDER}"
 
 
@@ -90,6 +91,11 @@ def caps_of_keys(organization: Organization, keys: Sequence[ApiKey]) -> dict[int
     for cap in _read(_OF_KEYS, {"organization": organization.pk, "keys": [key.pk for key in keys]}):
         caps.setdefault(cap.key_id or 0, []).append(cap)
     return caps
+
+
+def caps_of_member(organization: Organization, member: User) -> list[Cap]:
+    """The budgets over all keys that a member made. One query."""
+    return _read(_OF_MEMBER, {"organization": organization.pk, "member": member.pk})
 
 
 def _read(sql: str, values: Mapping[str, Any]) -> list[Cap]:

@@ -1,6 +1,7 @@
 from django.urls import path
 
 from billing import (
+    budget_views,
     end_user_views,
     limit_views,
     payment_views,
@@ -47,11 +48,11 @@ urlpatterns = [
     path("o/<slug:slug>/usage/", usage_views.usage, name="usage"),
     path("o/<slug:slug>/usage/end-users/", usage_views.usage_end_users, name="usage-end-users"),
     path("o/<slug:slug>/usage/days.csv", usage_views.usage_file, name="usage-file"),
-    path("o/<slug:slug>/keys/<uuid:key_id>/budgets/", views.key_budgets, name="key-budgets"),
-    path("o/<slug:slug>/team/<uuid:member_id>/limits/", views.member_budgets, name="member-budgets"),
+    path("o/<slug:slug>/keys/<uuid:key_id>/budgets/", budget_views.key_budgets, name="key-budgets"),
+    path("o/<slug:slug>/team/<uuid:member_id>/limits/", budget_views.member_budgets, name="member-budgets"),
     path("o/<slug:slug>/limits/", limit_views.limits, name="limits"),
     path("o/<slug:slug>/end-users/", end_user_views.end_user_list, name="end-user-list"),
-    path("o/<slug:slug>/end-users/budgets/", end_user_views.end_user_budgets, name="end-user-budgets"),
+    path("o/<slug:slug>/end-users/budgets/", budget_views.end_user_budgets, name="end-user-budgets"),
     path("o/<slug:slug>/end-users/block/", end_user_views.end_user_block, name="end-user-block"),
     path("o/<slug:slug>/end-users/unblock/", end_user_views.end_user_unblock, name="end-user-unblock"),
 ]

@@ -20,6 +20,7 @@ from billing import end_users, ledger, partitions  # noqa: E402 - needs Django's
 from config import cors, stopping  # noqa: E402
 from proxy import sockets  # noqa: E402
 from proxy.api import snapshot  # noqa: E402
+from proxy.gateway.wire import intended  # noqa: E402
 from proxy.runtime import Runtime  # noqa: E402
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -37,7 +38,7 @@ web_sockets = sockets.application(runtime)
 
 async def application(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
     """Answer one connection; pages of other sites are let in to `/v1` where an operator names them."""
-    if settings.CORS_ORIGINS and scope["type"] == "http" and scope["path"].startswith("/v1/"):
+    if settings.CORS_ORIGINS and scope["type"] == "http" and intended(scope["path"]).startswith("/v1/"):
         await cors.serve(_route, scope, receive, send, origins=settings.CORS_ORIGINS)
     else:
         await _route(scope, receive, send)
@@ -47,12 +48,7 @@ async def _route(scope: Mapping[str, Any], receive: Receive, send: Send) -> None
     """The application of a connection; the server's lifespan starts and stops the gateway."""
     if scope["type"] == "http":
         path: str = scope["path"]
-        if (
-            path.startswith("/v1/")
-            and not _is_gallerys(path)
-            and runtime.gateway is not None
-            and path[4:].partition("/")[0] not in MANAGED
-        ):
+        if runtime.gateway is not None and _is_gateways(path):
             await runtime.gateway(scope, receive, send)
         else:
             await django_application(scope, receive, send)
@@ -62,6 +58,13 @@ async def _route(scope: Mapping[str, Any], receive: Receive, send: Send) -> None
         await _lifespan(receive, send)
     else:
         raise ValueError(f"no application for a {scope['type']} connection")
+
+
+def _is_gateways(path: str) -> bool:
+    """Whether the gateway answers the path, if only with advice on how to spell it."""
+    if path.startswith("/v1/"):
+        return path[4:].partition("/")[0] not in MANAGED and not _is_gallerys(path)
+    return path.startswith("//") and f"{intended(path)}/".startswith("/v1/")
 
 
 def _is_gallerys(path: str) -> bool:

@@ -17,6 +17,7 @@ from requests import RequestException
 from accounts import second_factor
 from proxy.api import errors
 from proxy.gateway.errors import InvalidRequest
+from proxy.gateway.wire import intended
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +50,7 @@ class ApiAnswersMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if not f"{request.path}/".startswith("/v1/"):
+        if not f"{intended(request.path)}/".startswith("/v1/"):
             return self.get_response(request)
         try:
             request.get_host()

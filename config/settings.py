@@ -75,6 +75,8 @@ if not all(path.startswith("/v1/") for path in PASSTHROUGH_PATHS):
 CLOUDFLARE_ACCOUNT_ID = env("CLOUDFLARE_ACCOUNT_ID", "")
 CLOUDFLARE_API_KEY = env_secret("CLOUDFLARE_API_KEY", "")
 MODEL_PRICING_JSON = env_secret("MODEL_PRICING_JSON", "")
+# Whose models the catalogue and the pickers begin with.
+FEATURED_MAKERS = tuple(maker.strip() for maker in env("FEATURED_MAKERS", "openai").split(",") if maker.strip())
 # Pages of other sites that may call `/v1` from a browser: origins, or * for all. No cookie is asked for: none opens it.
 CORS_ORIGINS = frozenset(origin.strip().rstrip("/") for origin in env("CORS_ORIGINS", "").split(",") if origin.strip())
 if not all(origin == "*" or re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+", origin) for origin in CORS_ORIGINS):

@@ -10,6 +10,7 @@ from django.shortcuts import render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET
 
+from billing import usage
 from proxy import showcase
 from proxy.calculator import CalculatorForm
 from proxy.showcase import MOST_COMPARED, Offer, Wish
@@ -64,14 +65,18 @@ class WishForm(forms.Form):
             provider=clean.get("provider", ""),
             capabilities=tuple(clean.get("can", ())),
             most_usd="" if most is None else format(most, "f"),
-            sort=clean.get("sort") or "name",
+            sort=clean.get("sort") or showcase.FEATURED,
         )
 
 
 @require_GET
 def catalogue(request: HttpRequest) -> HttpResponse:
-    """Filters by `GET`, so that a choice has an address; `c` are the models chosen for comparing."""
-    offers = showcase.offers()
+    """Filters by `GET`, so that a choice has an address; `c` are the models chosen for comparing.
+
+    Who is signed in finds first what their organizations used lately.
+    """
+    user = request.user
+    offers = showcase.offers(used=usage.models_lately(user.organizations.all()) if user.is_authenticated else [])
     form = WishForm(request.GET, offers=offers)
     wish = form.wish()
     page = Paginator(showcase.found(offers, wish), MODELS_PER_PAGE).get_page(request.GET.get("page"))

@@ -133,7 +133,10 @@ ADVICE: Mapping[str, Advice] = {
         "Store one under Upstream keys, or send it in `x-upstream-key`.",
     ),
     "model_not_found": Advice("No such model is offered.", "`GET /v1/models` lists the models."),
-    "unknown_url": Advice("There is no such path.", "Check the address; `/docs` lists every path."),
+    "unknown_url": Advice(
+        "There is no such path.",
+        "Check the address; `/docs` lists every path. The base URL ends in `/v1`, once and without a slash behind it.",
+    ),
     "not_found": Advice("No such object, or one of another organization.", "Check the id."),
     "reservation_not_found": Advice("No such reservation.", "Check the id that `/v1/sdk/reserve` gave."),
     "method_not_supported": Advice("The path takes another method.", "The `allow` header names it."),

@@ -37,5 +37,5 @@ def guide(request: HttpRequest, slug: str) -> HttpResponse:
 
 def _named(modality: str, favourite: str) -> str:
     """A model of this kind that is served, the favourite if it is."""
-    names = Model.objects.served().filter(modality=modality).order_by("name").values_list("name", flat=True)
+    names = Model.objects.served().filter(modality=modality).featured_first().values_list("name", flat=True)
     return favourite if favourite in names else next(iter(names), favourite)

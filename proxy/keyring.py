@@ -37,6 +37,7 @@ class Keyring:
         self._loader = Loader(key_snapshots.read)
         self._unknown: OrderedDict[str, float] = OrderedDict()
         self._revoked: OrderedDict[int, None] = OrderedDict()
+        self._left: OrderedDict[tuple[int | None, str], float] = OrderedDict()  # when holders of passes left
         self._used: set[int] = set()
         self._reload_s = RELOAD_DEAF_S
 
@@ -70,6 +71,21 @@ class Keyring:
     def is_revoked(self, key_id: int) -> bool:
         """See `proxy.gateway.keys.Keyring`."""
         return key_id in self._revoked
+
+    def is_ended(self, key: Key, since: float) -> bool:
+        """See `proxy.gateway.keys.Keyring`."""
+        if key.id in self._revoked:
+            return True
+        return bool(key.end_user) and any(
+            self._left.get((where, key.end_user), since) > since for where in (key.organization_id, None)
+        )
+
+    def let_go(self, organization_id: int | None, holder: str) -> None:
+        """Whose passes these were may hold none any more, in one organization or in all: their requests end."""
+        self._left[organization_id, holder] = time.perf_counter()
+        self._left.move_to_end((organization_id, holder))
+        if len(self._left) > MAX_UNKNOWN:
+            self._left.popitem(last=False)
 
     def forget(self, digest: str) -> str | None:
         """A key changed: drop it; gives the digest back if the key was in use here and must be looked at again."""

@@ -1,4 +1,4 @@
-"""PostgreSQL's notifications: a key, an organization or the catalogue changed, or an end user was blocked."""
+"""PostgreSQL's notifications: a key, an organization, the catalogue changed, an end user was blocked, a member left."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ import structlog
 log = structlog.get_logger(__name__)
 
 KEYS, ORGANIZATIONS, CATALOG = "tuppence_keys", "tuppence_organizations", "tuppence_catalog"
-BLOCKS = "tuppence_blocks"
+BLOCKS, MEMBERS = "tuppence_blocks", "tuppence_members"
 RETRY_S = 0.5
 # A quiet connection is proved alive this often: a cut network looks like silence.
 PROBE_S = 10.0
@@ -51,7 +51,7 @@ class Listener:
 
     async def _listen(self) -> None:
         async with await psycopg.AsyncConnection.connect(self._dsn, autocommit=True, connect_timeout=5) as connection:
-            for channel in (KEYS, ORGANIZATIONS, CATALOG, BLOCKS):
+            for channel in (KEYS, ORGANIZATIONS, CATALOG, BLOCKS, MEMBERS):
                 await connection.execute(f"LISTEN {channel}")
             await self._on_state(True)
             while True:

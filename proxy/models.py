@@ -1,5 +1,6 @@
 """Providers, models and the deployments of models at providers. Conversations are in `playground_models`."""
 
+from django.conf import settings
 from django.core.validators import MinValueValidator, URLValidator
 from django.db import models
 from django.db.models.functions import Now
@@ -74,6 +75,11 @@ class ModelQuerySet(models.QuerySet["Model"]):
                 Deployment.objects.filter(model=models.OuterRef("pk"), is_enabled=True, provider__is_enabled=True)
             )
         )
+
+    def featured_first(self) -> "ModelQuerySet":
+        """By maker: those of `FEATURED_MAKERS` in that order, then the others by name."""
+        whens = [models.When(owned_by=maker, then=rank) for rank, maker in enumerate(settings.FEATURED_MAKERS)]
+        return self.order_by(models.Case(*whens, default=len(whens)), "owned_by", "name")
 
     def for_first_request(self) -> str:
         """The name of a model to try first."""

@@ -94,7 +94,7 @@ def of(organization: Organization, endpoint: str) -> list[Offer]:
     allowed = playground.allowed_models(organization)
     served = {
         model.name: model
-        for model in Model.objects.served().order_by("owned_by", "name")
+        for model in Model.objects.served().featured_first()
         if model.name in sell and _serves(model, endpoint)
     }
     own = organization.model_aliases.order_by("name").values_list("name", "model__name")

@@ -26,7 +26,7 @@ class AliasForm(forms.Form):
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        self.fields["model"].queryset = Model.objects.served().order_by("name")  # type: ignore[attr-defined]
+        self.fields["model"].queryset = Model.objects.served().featured_first()  # type: ignore[attr-defined]
 
 
 class FallbackForm(forms.Form):
@@ -41,7 +41,7 @@ class FallbackForm(forms.Form):
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        self.fields["model"].queryset = Model.objects.served().order_by("name")  # type: ignore[attr-defined]
+        self.fields["model"].queryset = Model.objects.served().featured_first()  # type: ignore[attr-defined]
 
 
 @require_http_methods(["GET", "POST"])

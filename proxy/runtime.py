@@ -39,7 +39,7 @@ from proxy.gateway.routing import Router
 from proxy.gateway.snapshots import Catalog
 from proxy.gateway.transcripts import Transcripts
 from proxy.in_thread import in_thread
-from proxy.listener import BLOCKS, CATALOG, KEYS, Listener
+from proxy.listener import BLOCKS, CATALOG, KEYS, MEMBERS, Listener
 from status import traffic
 
 log = structlog.get_logger(__name__)
@@ -315,6 +315,9 @@ class Runtime:
             block = orjson.loads(payload)
             if self.door is not None:
                 self.door.end_those_of(block["organization_id"], block["end_user"], UserBlocked(block["reason"]))
+            return
+        if channel == MEMBERS:
+            self.keyring.let_go(*orjson.loads(payload))
             return
         if channel == CATALOG:
             self._catalog_stale.set()

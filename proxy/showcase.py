@@ -1,9 +1,12 @@
 """The models on offer, as the public catalogue shows them: what each can, who serves it, what it costs."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 
+from django.conf import settings
 from django.db.models import Prefetch
 
 from billing import rates
@@ -36,12 +39,10 @@ CAPABILITIES: Mapping[str, str] = {
 }
 # Said of nearly every model, or of how it is reached: no help in choosing one.
 _UNSAID = frozenset({"streaming", "system_messages", "native_only", "batch", "parallel_tools"})
-# What a page with room for a few shows first, where it is served.
-_POPULAR = (
-    "gpt-6.1-sol", "gpt-6-luna", "gpt-4o-mini", "gpt-full", "gpt-fast", "gpt-image-2.6-sunburst", "gpt-realtime-2.1",
-    "text-embedding-3-small",
-)  # fmt: skip
-SORTS: Mapping[str, str] = {"name": "Name", "price": "Price", "context": "Context"}
+FEATURED = "featured"
+SORTS: Mapping[str, str] = {FEATURED: "Featured", "name": "Name", "price": "Price", "context": "Context"}
+# A number that says which generation it is, and not, as `120b` does, how large.
+_GENERATION = re.compile(r"\d+(?:\.\d+)?(?![\d.]*b)")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,17 @@ class Offer:
     @property
     def name(self) -> str:
         return self.model.name
+
+    @property
+    def short_name(self) -> str:
+        """Without the path that providers put before it: `@cf/meta/llama-3` stands at L."""
+        return self.name.rpartition("/")[2].lower()
+
+    @property
+    def generation(self) -> float:
+        """The first number of its name: makers count upwards. 0 without one."""
+        number = _GENERATION.search(self.short_name)
+        return float(number[0]) if number else 0.0
 
     @property
     def kind(self) -> str:
@@ -102,7 +114,7 @@ class Wish:
     provider: str = ""
     capabilities: tuple[str, ...] = ()
     most_usd: str = ""
-    sort: str = "name"
+    sort: str = FEATURED
 
     @property
     def most_nanos(self) -> int | None:
@@ -123,8 +135,12 @@ class Wish:
         )
 
 
-def offers() -> list[Offer]:
-    """Every model that can be called now, by its short name: `@cf/meta/llama-3` stands at L. Four queries."""
+def offers(used: Sequence[str] = ()) -> list[Offer]:
+    """Every model that can be called now: those of `used` first, then those of `FEATURED_MAKERS`. Four queries.
+
+    Of a featured maker those that stay come before those that end, then text before the other kinds, then names without
+    a provider's path, then the newest generation; all others are in the order of their short names.
+    """
     prices = rates.current_rates()
     served = Deployment.objects.select_related("provider").filter(is_enabled=True, provider__is_enabled=True)
     models = Model.objects.served().prefetch_related("aliases", Prefetch("deployments", served, to_attr="serving"))
@@ -133,12 +149,25 @@ def offers() -> list[Offer]:
         for model in models
         if model.name in prices
     ]
-    return sorted(found, key=lambda offer: (offer.name.rpartition("/")[2].lower(), offer.name))
+    by_use = {name: number for number, name in enumerate(used)}
+    return sorted(found, key=lambda offer: (by_use.get(offer.name, len(by_use)), *_standing(offer)))
+
+
+def _standing(offer: Offer) -> tuple[int, bool, int, bool, float, str, str]:
+    makers = settings.FEATURED_MAKERS
+    if offer.model.owned_by not in makers:
+        return len(makers), False, 0, False, 0.0, offer.short_name, offer.name
+    kinds = list(KINDS)
+    kind = kinds.index(offer.model.modality) if offer.model.modality in KINDS else len(kinds)
+    rank = makers.index(offer.model.owned_by)
+    return rank, offer.is_ending, kind, "/" in offer.name, -offer.generation, offer.short_name, offer.name
 
 
 def found(all_offers: Iterable[Offer], wish: Wish) -> list[Offer]:
     """Those that fit, in the order asked for."""
     fitting = [offer for offer in all_offers if wish.fits(offer)]
+    if wish.sort == "name":
+        return sorted(fitting, key=lambda offer: (offer.short_name, offer.name))
     if wish.sort == "price":
         return sorted(fitting, key=lambda offer: (offer.headline.sort_key, offer.name))
     if wish.sort == "context":
@@ -152,6 +181,11 @@ def named(all_offers: Iterable[Offer], names: Iterable[str]) -> list[Offer]:
     return [by_name[name] for name in dict.fromkeys(names) if name in by_name]
 
 
-def popular(all_offers: list[Offer], most: int) -> list[Offer]:
-    """At most `most` offers that stand for the rest, the well-known first."""
-    return named(all_offers, [*_POPULAR, *(offer.name for offer in all_offers)])[:most]
+def samples(all_offers: Iterable[Offer], most: int) -> list[Offer]:
+    """At most `most` offers that stand for the rest: the first of each kind, then the second of each, and so on."""
+    seen: dict[str, int] = {}
+    turns = []
+    for offer in all_offers:
+        turn = seen[offer.kind] = seen.get(offer.kind, 0) + 1
+        turns.append((turn, offer))
+    return [offer for _, offer in sorted(turns, key=itemgetter(0))][:most]

@@ -10,13 +10,15 @@ from pathlib import Path
 from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.db import models, transaction
+from django.utils import timezone
 
 from accounts import key_format, keys, organizations
 from accounts.models import ApiKey, Organization, User
 from billing import ledger
 from billing.money import NANOS_PER_CREDIT
-from proxy import providers
+from proxy import outlook, providers
 from proxy.models import Deployment, Model, Provider
+from sandbox import past, showpieces, uptime
 from sandbox.processes import write_private
 
 EMAIL = "demo@example.com"
@@ -36,15 +38,23 @@ ENDPOINTS = (
 )
 
 
-def load(*, password: str, provider_url: str, provider_key: str, secrets_path: Path) -> None:
-    """Make or mend the demo; the API key, shown once by design, is kept in `secrets_path`."""
+def load(*, password: str, provider_url: str, provider_key: str, secrets_path: Path, has_past: bool = False) -> None:
+    """Make or mend the demo; the API key, shown once by design, is kept in `secrets_path`.
+
+    With `has_past`, an organization that is made now begins with some weeks of simulated use.
+    """
     with transaction.atomic():
         user = _user(password)
-        organization = _organization(user)
+        organization = user.organizations.order_by("pk").first()
+        is_new = organization is None
+        organization = organization or _organization(user)
         _serve(_provider(provider_url, provider_key))
         kept = json.loads(secrets_path.read_text())
         if not _works(kept.get("demo_api_key", "")):
-            kept["demo_api_key"] = keys.issue(organization=organization, name="Demo", by=user).secret
+            issued = keys.issue(organization=organization, name="Demo", by=user)
+            if is_new and has_past:
+                _past(organization, issued.key, user)
+            kept["demo_api_key"] = issued.secret
             write_private(secrets_path, json.dumps(kept, indent=1))
 
 
@@ -60,16 +70,23 @@ def _user(password: str) -> User:
 
 
 def _organization(user: User) -> Organization:
-    organization = user.organizations.order_by("pk").first()
-    if organization is None:
-        organization = organizations.create(name="Demo", slug="demo", owner=user)
-        ledger.grant(
-            organization=organization,
-            amount=CREDITS * NANOS_PER_CREDIT,
-            reason="Demo credit",
-            idempotency_key=f"demo:{organization.public_id}",
-        )
+    organization = organizations.create(name="Demo", slug="demo", owner=user)
+    ledger.grant(
+        organization=organization,
+        amount=CREDITS * NANOS_PER_CREDIT,
+        reason="Demo credit",
+        idempotency_key=f"demo:{organization.public_id}",
+    )
     return organization
+
+
+def _past(organization: Organization, key: ApiKey, user: User) -> None:
+    now = timezone.now()
+    requests = past.make(organization=organization, key=key, now=now)
+    showpieces.hang(requests)
+    showpieces.tell(requests, organization=organization, author=user)
+    outlook.keep_services()
+    uptime.make(provider=SLUG, start=past.span(now)[0], now=now)
 
 
 def _provider(url: str, key: str) -> Provider:
@@ -108,4 +125,5 @@ def from_environment() -> None:
         provider_url=os.environ["SANDBOX_URL"],
         provider_key=os.environ["SANDBOX_KEY"],
         secrets_path=Path(os.environ["DATA_DIR"]) / "secrets.json",
+        has_past=os.environ.get("DEMO_PAST") != "0",
     )

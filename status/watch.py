@@ -4,7 +4,8 @@ A state gets worse only when two looks in a row say so, and better only after so
 nothing, and a flapping service does not open and close all day.
 """
 
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
 
 import structlog
 from django.conf import settings
@@ -17,7 +18,7 @@ from status.judgement import Verdict
 from status.models import Check, Maintenance, Service, ServiceDay
 from status.states import State
 from status.traffic import Traffic
-from status.uptime import Observation, tally
+from status.uptime import Observation, Tally, tally
 
 log = structlog.get_logger(__name__)
 
@@ -67,9 +68,13 @@ def _verdicts(service: Service, traffic: Traffic, checks: list[Check]) -> list[V
 
 def _tally(service: Service, now: datetime) -> None:
     """Add the time since the last look, which the state of that look speaks for, to the days that it fell on."""
-    if service.observed_at is None:
-        return
-    for day, seconds in tally([Observation(service.observed_at, service.current)], now).items():
+    if service.observed_at is not None:
+        add_days(service, tally([Observation(service.observed_at, service.current)], now))
+
+
+def add_days(service: Service, tallies: Mapping[date, Tally]) -> None:
+    """Add seconds in each state to the days of a service."""
+    for day, seconds in tallies.items():
         ServiceDay.objects.get_or_create(service=service, day=day)
         ServiceDay.objects.filter(service=service, day=day).update(
             operational_s=F("operational_s") + seconds.operational,

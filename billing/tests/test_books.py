@@ -54,6 +54,28 @@ def test_a_clawback_below_zero_is_tagged_and_cleared(customer):
     assert reconciliation.check() == []
 
 
+def test_transfers_of_one_statement_move_balances_as_one_by_one(new_customer):
+    """And an account that they leave below zero is tagged with the first of them that is no usage."""
+    rich, poor, disputes = new_customer(1000), new_customer(100), ledger.house("disputes")
+    moves = [
+        (rich.account, disputes, 300, "refund"),
+        (disputes, rich.account, 50, "adjustment"),
+        (poor.account, disputes, 90, "usage"),
+        (poor.account, disputes, 40, "dispute"),
+        (poor.account, rich.account, 5, "move"),
+    ]
+    Transfer.objects.bulk_create(
+        [
+            Transfer(debit=debit, credit=credit, amount=amount, kind=kind, idempotency_key=str(number))
+            for number, (debit, credit, amount, kind) in enumerate(moves)
+        ]
+    )
+    disputes.refresh_from_db()
+    assert (rich.account.posted, poor.account.posted, disputes.posted) == (755, -35, 380)
+    assert (rich.account.overdrawn_reason, poor.account.overdrawn_reason) == (None, "dispute")
+    assert {drift.check for drift in reconciliation.check()} == {"usage_transfers"}  # of which there are no records
+
+
 def test_lowering_the_credit_limit_below_the_debt_is_tagged(customer):
     ledger.set_credit_limit(organization=customer.organization, amount=600)
     ledger.transfer(debit=customer.account, credit=ledger.house("disputes"), amount=1500, kind="dispute",

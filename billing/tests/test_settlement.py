@@ -1,17 +1,20 @@
 """Settlement, rollups, and what the reaper does with the requests of dead workers."""
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import RFC_4122, uuid4
 
 import pytest
-from django.db import OperationalError, connection, connections
+from django.db import IntegrityError, OperationalError, connection, connections
 
 from billing import ledger, partitions, reaper, reconciliation, settlement, tasks
 from billing.models import Hold, IdempotencyKey, Transfer, UsageRecord, UsageRollup, Worker
+from billing.money import format_credits
 from billing.slips import rest_id
 from billing.teller import Refused, StoredResponse
+from billing.tests.conftest import new_id
 
 
 def use(run, teller, customer, costs, **more):
@@ -74,16 +77,71 @@ def test_an_account_that_cannot_be_settled_keeps_no_other_waiting(run, teller, n
     for customer in (broken, whole):
         use(run, teller, customer, [10])
 
-    def post(account_id):
-        if account_id == broken.account_id:
+    def post(account_ids):
+        if broken.account_id in account_ids:
             raise OperationalError
-        return posting(account_id)
+        return posting(account_ids)
 
     posting = settlement._post
     monkeypatch.setattr(settlement, "_post", post)
     with pytest.raises(OperationalError):
         settlement.settle_all()
     assert (broken.account.posted, whole.account.posted) == (1000, 990)
+
+
+def test_what_the_database_refuses_of_one_account_is_all_that_is_left(run, teller, new_customer, monkeypatch):
+    """One of seven in a commit: its books are wrong, so its balance would go below zero."""
+    customers = [new_customer(1000) for _ in range(7)]
+    for customer in customers:
+        use(run, teller, customer, [10, 0])
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE billing_account SET unsettled = 3 WHERE id = %s", [customers[4].account_id])
+    with pytest.raises(IntegrityError, match="unsettled_not_negative"):
+        settlement.settle_all()
+    assert [customer.account.posted for customer in customers] == [990] * 4 + [1000] + [990] * 2
+    assert UsageRecord.objects.filter(settled_at=None).count() == 2
+    assert {drift.check for drift in reconciliation.repair()} == {"unsettled"}
+    assert settlement.settle_all() == 2
+    assert reconciliation.check() == []
+
+
+def test_many_accounts_share_a_commit_within_its_bounds(monkeypatch):
+    monkeypatch.setattr(settlement, "BATCH", 10)
+    monkeypatch.setattr(settlement, "ACCOUNTS", 3)
+    waiting = [(1, 2), (2, 2), (3, 2), (4, 2), (5, 50), (6, 9), (7, 2), (8, 8)]
+    assert list(settlement._batches(waiting)) == [[1, 2, 3], [4], [5], [6], [7, 8]]
+    assert list(settlement._batches([])) == []
+
+
+def test_each_organization_is_told_of_its_own_usage_and_its_dearest_models(run, teller, new_customer, monkeypatch):
+    monkeypatch.setattr(settlement, "MODELS_TOLD", 1)
+    customers = [new_customer(10**9) for _ in range(3)]
+    costs = [[20_000_000, 12_345_678], [70_000_000], [0]]
+    for customer, each in zip(customers, costs, strict=True):
+        for number, cost in enumerate(each):
+            capture = customer.capture(new_id(), cost, input_tokens=5, output_tokens=number)
+            run(teller.capture(replace(capture, model=f"model-{number}")))
+    assert settlement.settle_all() == 4
+    assert Transfer.objects.filter(kind="usage").count() == 2
+    told = [customer.organization.events.get(kind="usage.recorded").data for customer in customers]
+    assert [(one["requests"], one["credits"], one["input_tokens"], one["output_tokens"]) for one in told] == [
+        (2, "3.2345678", 10, 1),
+        (1, "7.0000", 5, 0),
+        (1, "0.0000", 5, 0),
+    ]
+    dearest = {"model": "model-0", "requests": 1, "credits": "2.0000", "input_tokens": 5, "output_tokens": 0}
+    assert told[0]["models"] == [dearest]
+    first, last = (datetime.fromisoformat(told[0][name]) for name in ("from", "until"))
+    assert [first, last] == list(
+        customers[0].organization.usage_records.order_by("pk").values_list("created_at", flat=True)
+    )
+
+
+def test_postgresql_formats_credits_as_we_do(db):
+    amounts = [0, 1, 10, 999, 1_000, 1_234_500, 10_000_000, 123_456_789, 2**63 - 1]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT billing_format_credits(n) FROM unnest(%s) n", [amounts])
+        assert [text for (text,) in cursor.fetchall()] == [format_credits(amount) for amount in amounts]
 
 
 def test_settling_at_the_same_time_counts_once(run, teller, new_customer, monkeypatch):

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -109,9 +110,10 @@ def models(*, names: list[str], **options: Any) -> None:
         model(name=name, **options)
 
 
-def settle() -> None:
-    """Turn every usage record into transfers, as Celery does."""
-    settlement.settle_all()
+def settle(*, together: int = settlement.ACCOUNTS) -> None:
+    """Turn every usage record into transfers, as Celery does; so many accounts in a commit."""
+    with patch.object(settlement, "ACCOUNTS", together):
+        settlement.settle_all()
 
 
 def reap(*, dead_after_s: float) -> int:

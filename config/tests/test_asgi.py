@@ -27,6 +27,12 @@ def test_every_address_of_the_management_api_is_sent_to_django() -> None:
         ("/v1/chat/completions", False),
         ("/v1/", False),
         ("/v1", True),
+        ("//v1", False),
+        ("//v1/chat/completions", False),
+        ("///v1//key", False),
+        ("/v1//key", False),
+        ("//v10/chat/completions", True),
+        ("//evil.example/v1/chat/completions", True),
         ("/", True),
     ],
 )

@@ -182,6 +182,9 @@ def test_filters_change_the_rows_and_the_address(member: Visitor) -> None:
     page = member.page
     page.goto(member.here("/requests/"))
     expect(page.locator("#rows tbody tr")).to_have_count(2)
+    for width in (900, 1024, 1280):  # tablets and a screen
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.locator("#rows .table-container").evaluate("it => it.scrollWidth - it.clientWidth") == 0, width
     page.get_by_label("Model").fill("something-else")
     page.keyboard.press("Enter")
     expect(page.get_by_text("No request matches")).to_be_visible()

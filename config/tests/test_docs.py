@@ -26,6 +26,7 @@ OTHERS = {
     "PORT",
     "HOST",
     "DATA_DIR",
+    "DEMO_PAST",
 }
 
 

@@ -17,7 +17,7 @@ from accounts.models import ApiKey
 from billing import ledger, usage
 from billing.models import Budget
 from config.tests import pages_kit
-from config.tests.pages_kit import Cast
+from config.tests.pages_kit import STAFF, Cast
 
 pytestmark = pytest.mark.django_db
 
@@ -127,7 +127,8 @@ def test_the_token_of_another_organizations_key_tells_nothing_of_it(cast: Cast) 
 
 def test_a_keys_name_and_limits_are_edited_and_its_scopes_are_not(cast: Cast, client: Client) -> None:
     ends = timezone.now() + timedelta(days=3)
-    key = keys.issue(organization=cast.organization, name="ci", scopes=["chat"], rpm=60, expires_at=ends).key
+    limits = {"scopes": ["chat"], "rpm": 60, "expires_at": ends}
+    key = keys.issue(organization=cast.organization, name="ci", by=cast.users["developer"], **limits).key
     address = reverse("accounts:key-edit", args=[cast.organization.slug, key.public_id])
     assert 'value="60"' in _text(client.get(address))
     form = {"name": " cd ", "lifetime": "keep", "scopes": ["images"], "allowed_models": "gpt-fast", "tpm": "100"}
@@ -138,6 +139,39 @@ def test_a_keys_name_and_limits_are_edited_and_its_scopes_are_not(cast: Cast, cl
     assert client.post(address, form | {"rpm": "0"}).status_code == 422
     keys.revoke(key=key, by=None)
     assert "This key has ended" in _text(client.post(address, form))
+
+
+def test_developers_edit_their_own_keys_and_admins_all(cast: Cast) -> None:
+    developer, admin = cast.users["developer"], cast.users["admin"]
+    own, made_by_admin = (pages_kit.key_of(cast.organization, by=by, allowed_ips=["::1"]) for by in (developer, admin))
+    form = {"name": "open", "lifetime": "keep", "allowed_ips": ""}
+    edit = {key: _address("accounts:key-edit", cast, key.public_id) for key in (own, made_by_admin)}
+    client = cast.client("developer")
+    listed = _text(client.get(_address("accounts:key-list", cast)))
+    assert edit[own] in listed
+    assert edit[made_by_admin] not in listed
+    refused = client.post(edit[made_by_admin], form)
+    assert refused.status_code == 403
+    assert "Developers edit the keys that they made" in _text(refused)
+    assert client.post(edit[own], form).status_code == 302
+    made_by_admin.refresh_from_db()
+    own.refresh_from_db()
+    assert (own.allowed_ips, made_by_admin.allowed_ips) == ([], ["::1/128"])
+    assert cast.client("admin").post(edit[made_by_admin], form).status_code == 302
+
+
+def test_a_key_with_the_scope_of_staff_is_changed_and_rotated_by_staff_alone(cast: Cast) -> None:
+    key = pages_kit.key_of(cast.organization, by=cast.users[STAFF], scopes=["admin"])
+    form = {"name": "open", "lifetime": "keep", "token": uuid4(), "grace": "0"}
+    owner = cast.client("owner")
+    assert owner.post(_address("accounts:key-edit", cast, key.public_id), form).status_code == 403
+    refused = owner.post(_address("accounts:key-rotate", cast, key.public_id), form)
+    assert refused.status_code == 422
+    assert "Only staff" in _text(refused)
+    cast.users["owner"].is_staff = True
+    cast.users["owner"].save()
+    assert owner.post(_address("accounts:key-edit", cast, key.public_id), form).status_code == 302
+    assert owner.post(_address("accounts:key-rotate", cast, key.public_id), form).status_code == 201
 
 
 def test_limits_of_the_form_arrive_on_the_key(cast: Cast, client: Client) -> None:
@@ -236,6 +270,27 @@ def test_budgets_are_set_changed_and_removed(cast: Cast) -> None:
     assert [(b.period, b.cost_cap_nanos) for b in Budget.objects.filter(key=key)] == [("day", 200_000_000)]
     client.post(address, {})
     assert not Budget.objects.filter(key=key).exists()
+
+
+def test_key_member_and_end_user_have_one_form_of_budgets(cast: Cast) -> None:
+    key = pages_kit.key_of(cast.organization)
+    member = cast.organization.memberships.get(user=cast.users["developer"])
+    addresses = [
+        _address("billing:key-budgets", cast, key.public_id),
+        _address("billing:member-budgets", cast, member.public_id),
+        _address("billing:end-user-budgets", cast) + "?who=a%2Fb+c",
+    ]
+    client = cast.client("admin")
+    for address in addresses:
+        saved = client.post(address, {"cost_day": "12.5", "tokens_month": "700"})
+        assert (saved.status_code, saved["location"]) == (302, address)
+        page = _text(client.get(address))
+        assert "Saved the budgets of" in page
+        assert "0 of 12.5" in page
+        assert 'value="700"' in page
+    assert set(Budget.objects.values_list("scope", "period")) == {
+        (scope, period) for scope in ("key", "member", "end_user") for period in ("day", "month")
+    }
 
 
 @pytest.mark.parametrize("amount", ["0", "-1", "1e3x", "0.00000001", "999999999999999999999"])

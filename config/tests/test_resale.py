@@ -244,9 +244,11 @@ def test_the_pages_of_a_reseller(client: Client) -> None:
 
 
 def correction(asks_for_more: bool = False) -> Rerating:
-    """A price of 2 dollars a million that should have been 1.5."""
+    """A price of 2 dollars a million that should have been 1.5. Lists follow both."""
     wrong = rates.set_price(model="m", rates={"input": "2", "output": "2"})
+    price_lists.keep()
     right = rates.set_price(model="m", rates={"input": "1.5", "output": "1.5"})
+    price_lists.keep()
     now = timezone.now()
     return Rerating.objects.create(
         wrong=wrong,
@@ -316,6 +318,52 @@ def test_what_was_corrected_before_is_not_given_back_again() -> None:
     assert rerating.apply(later, by=None) == 1
     assert posted(organization) - before == 1_234_000
     assert drift() == []
+
+
+def test_prices_that_lists_made_from_a_wrong_one_are_corrected_with_it() -> None:
+    price_lists.save(PriceList(slug="partners", name="Partners", markup_bps=1_000))
+    rerated = correction()
+    wrong = Price.objects.get(derived_from=rerated.wrong)
+    organization = OrganizationFactory()
+    key = pages_kit.key_of(organization)
+    # 1,234 tokens at 2 n$ and a tenth, 2,200 n$: 2,714,800 n$; by the right price at 1,650 n$: 2,036,100 n$.
+    used(key, wrong.pk, YESTERDAY, cost_nanos=2_714_800)
+    used(key, rerated.wrong_id, YESTERDAY, cost_nanos=2_468_000)  # before it paid by the list
+    settlement.settle_all()
+    before = posted(organization)
+    span = {"starts_at": rerated.starts_at, "ends_at": rerated.ends_at, "reason": "The list's alone."}
+    right = Price.objects.get(derived_from=rerated.right)
+    of_the_list = Rerating.objects.create(wrong=wrong, right=right, **span)
+    for one in (rerated, of_the_list):
+        rerating.reckon(one)
+    line = rerated.lines.get()
+    assert (line.requests, line.charged, line.correct) == (2, 5_182_800, 3_887_100)
+    assert rerating.apply(rerated, by=None) == 1
+    assert posted(organization) - before == 1_295_700
+    with pytest.raises(rerating.NotReady):
+        rerating.apply(of_the_list, by=None)  # its requests were corrected meanwhile
+    rerating.reckon(of_the_list)
+    assert rerating.apply(of_the_list, by=None) == 0
+    assert drift() == []
+
+
+def test_a_correction_that_left_lists_out_is_made_up_for() -> None:
+    price_lists.save(PriceList(slug="partners", name="Partners", markup_bps=1_000))
+    first = correction()
+    organization = OrganizationFactory()
+    key = pages_kit.key_of(organization)
+    used(key, first.wrong_id, YESTERDAY, cost_nanos=2_468_000)
+    settlement.settle_all()
+    rerating.reckon(first)
+    rerating.apply(first, by=None)
+    Rerating.objects.filter(pk=first.pk).update(follows_lists=False)  # as an earlier release did
+    used(key, Price.objects.get(derived_from=first.wrong).pk, YESTERDAY, cost_nanos=2_714_800)
+    settlement.settle_all()
+    fields = {name: getattr(first, name) for name in ("wrong", "right", "starts_at", "ends_at", "reason")}
+    again = Rerating.objects.create(**fields)
+    rerating.reckon(again)
+    line = again.lines.get()
+    assert (line.charged, line.correct) == (1_851_000 + 2_714_800, 1_851_000 + 2_036_100)
 
 
 @pytest.mark.parametrize("asks_for_more", [False, True])

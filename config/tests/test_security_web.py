@@ -2,14 +2,16 @@
 
 import time
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import unquote, urljoin
 from uuid import uuid4
 
 import pytest
 from django.contrib.auth.hashers import make_password
 from django.core import mail
 from django.core.cache import cache
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -193,11 +195,19 @@ def test_signing_in_and_out_leads_to_no_other_site(target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["//evil.example/x", "/%2F%2Fevil.example", "/\\evil.example/%2e%2e", "//evil.example/o"]
+    "path",
+    ["//evil.example/x", "/%2F%2Fevil.example", "/\\evil.example/%2e%2e", "//evil.example/o", "//evil.example/v1/"],
 )
 def test_no_address_is_redirected_to_another_host(path: str) -> None:
-    answer = Client().get(path)
-    assert not answer.get("location", "/").startswith(("//", "http", "/\\"))
+    # Also as a server hands it over: the client takes for a host what stands behind two slashes.
+    for answer in (Client().get("/", PATH_INFO=unquote(path)), Client().get(path)):
+        assert not answer.get("location", "/").startswith(("//", "http", "/\\"))
+
+
+def test_a_path_with_a_doubled_slash_under_v1_is_no_page() -> None:
+    """Where no gateway runs, Django answers it; a base URL with a slash too many gives it."""
+    for path in ("//v1/key", "///v1//key", "//v1"):
+        assert_error(Client().get("/", PATH_INFO=path), 404, "unknown_url")
 
 
 def test_a_sign_in_over_the_api_with_the_stored_hash_fails() -> None:
@@ -458,7 +468,7 @@ def test_a_realtime_session_of_the_console_ends_with_its_members_role(
     )  # fmt: skip
     told: list[RealtimeSession] = []
     monkeypatch.setattr(realtime_sessions, "end", lambda session, **_: told.append(session))
-    with django_capture_on_commit_callbacks(execute=True):
+    with django_capture_on_commit_callbacks(execute=True), CaptureQueriesContext(connection) as asked:
         if how == "viewer now":
             organizations.change_role(membership=member, role=Role.VIEWER, by=None)
         elif how == "removed":
@@ -468,6 +478,8 @@ def test_a_realtime_session_of_the_console_ends_with_its_members_role(
             member.user.save()
     assert told == [mine]
     assert colleagues not in told
+    (notice,) = [query["sql"] for query in asked if "tuppence_members" in query["sql"]]
+    assert ("NULL" in notice) == (how == "switched off")
 
 
 def test_a_short_operators_token_stops_the_start() -> None:

@@ -177,7 +177,7 @@ def member_of(access_token: str, organization: str = "") -> Member:
     if membership is None or chosen is None:
         name = organization or session.organization.slug
         raise Forbidden(f"You are no member of {name[:60]!r}, or this session is not for it.", code="not_a_member")
-    membership.organization = chosen
+    membership.user, membership.organization = session.user, chosen
     return Member(session, membership, snapshot_of_organization(chosen, key_id=-session.pk))
 
 

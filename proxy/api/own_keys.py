@@ -11,14 +11,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts import keys
-from accounts.access import origin_of
+from accounts.access import may_change, origin_of
 from accounts.models import ApiKey
 from billing import standings
 from proxy.api import key_budgets, numbers
 from proxy.api.answers import key_as_dict
 from proxy.api.authentication import Member, MemberAuthentication, may
 from proxy.api.errors import NotFound
-from proxy.gateway.errors import InvalidRequest
+from proxy.gateway.errors import Forbidden, InvalidRequest
 
 DEFAULT_LIMIT, MAX_LIMIT = 50, 200
 MAX_ITEMS, MAX_ITEM = 100, 200
@@ -125,6 +125,9 @@ def _change(request: Request, key: ApiKey) -> None:
     if fixed:
         raise InvalidRequest(f"'{fixed[0]}' of a key cannot be changed. Make another key.", param=fixed[0])
     member: Member = request.user
+    if not may_change(member.membership, key):
+        message = "Developers change the keys that they made, admins and the owner all; the scope 'admin' is for staff."
+        raise Forbidden(message, code="role")
     given = KeyChanges(data=request.data, partial=True)
     given.is_valid(raise_exception=True)
     fields = given.validated_data

@@ -33,6 +33,7 @@ from proxy.gateway.errors import (
     MethodNotAllowed,
     ModelNotFound,
     Unavailable,
+    UnknownUrl,
     UnsupportedValue,
     UpstreamFailed,
     UpstreamOverloaded,
@@ -53,7 +54,7 @@ from proxy.gateway.realtime import upstream as realtime
 from proxy.gateway.relay import Relay
 from proxy.gateway.sinks import Sink
 from proxy.gateway.snapshots import Catalog, Key, Route
-from proxy.gateway.wire import ClientGone, Receive, Request, Response, Scope, Send
+from proxy.gateway.wire import ClientGone, Receive, Request, Response, Scope, Send, intended
 
 log = structlog.get_logger(__name__)
 
@@ -171,6 +172,8 @@ class Gateway:
             await self._mint(request, response, headers)
         elif path.startswith(RESPONSES):
             await self._object(request, response, headers)
+        elif (meant := intended(path)) != path:
+            raise UnknownUrl(request.method, path, meant)
         else:
             await self._pass(request, response, headers)
 

@@ -132,8 +132,11 @@ class UnknownUrl(GatewayError):
     type = "invalid_request_error"
     code = "unknown_url"
 
-    def __init__(self, method: str, path: str) -> None:
-        super().__init__(f"Unknown request URL: {method} {path[:200]}. Please check the URL for typos.")
+    def __init__(self, method: str, path: str, meant: str = "") -> None:
+        advice = "Please check the URL for typos."
+        if meant:
+            advice = f"Did you mean {meant[:200]}? Let the base URL end in /v1, once and without a slash behind it."
+        super().__init__(f"Unknown request URL: {method} {path[:200]}. {advice}")
 
 
 class MethodNotAllowed(GatewayError):

@@ -21,6 +21,10 @@ class Keyring(Protocol):
     def is_revoked(self, key_id: int) -> bool:
         """Whether the key was revoked, or its organization frozen, while requests of it are in flight."""
 
+    def is_ended(self, key: Key, since: float) -> bool:
+        """The same of the key or pass of a request that came at `since` (performance counter): a pass also ends when
+        its holder leaves."""
+
 
 async def authenticate(request: Request, keyring: Keyring) -> Key:
     """The key that `request` carries, by any of the three headers. Raises `Unauthenticated`."""

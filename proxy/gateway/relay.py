@@ -201,7 +201,7 @@ class Relay:
             sink.record(MAX_REPLAY_BYTES)
         try:
             await sink.start(200, headers)
-            error = await pump.run(opened, lambda: self._keyring.is_revoked(exchange.key.id))
+            error = await pump.run(opened, lambda: self._keyring.is_ended(exchange.key, exchange.started_at))
         except BaseException:
             await self._interrupted(exchange, pump.measured(), pump.made())
             raise

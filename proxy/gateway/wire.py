@@ -1,6 +1,7 @@
 """HTTP as ASGI delivers it: one request read with limits and a deadline, one response written."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
@@ -15,9 +16,19 @@ Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
+_SLASHES = re.compile("/{2,}")
+
 
 class ClientGone(Exception):
     """The client hung up before its request was whole: nobody is left to answer."""
+
+
+def intended(path: str) -> str:
+    """The path that a base URL was to give, had it been joined with care: each slash once, and `/v1` once."""
+    path = _SLASHES.sub("/", path)
+    while path.startswith("/v1/v1/"):
+        path = path.removeprefix("/v1")
+    return path
 
 
 class Request:

@@ -20,4 +20,4 @@ def first_model() -> str:
 def popular_models(most: int = 8) -> dict[str, Any]:
     """A short price list with the way to the whole catalogue."""
     offers = showcase.offers()
-    return {"offers": showcase.popular(offers, most), "total": len(offers)}
+    return {"offers": showcase.samples(offers, most), "total": len(offers)}

@@ -123,6 +123,9 @@ class TestKeyring:
     def is_revoked(self, key_id: int) -> bool:
         return self.revoked
 
+    def is_ended(self, key: Key, since: float) -> bool:
+        return self.revoked
+
 
 class TestObjects:
     """Owners in memory."""

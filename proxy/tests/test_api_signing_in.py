@@ -17,7 +17,7 @@ from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
-from accounts import organizations, tokens
+from accounts import keys, organizations, tokens
 from accounts.models import ApiSession, AuditEntry, Membership, Role, User
 from accounts.tests.factories import UserFactory
 from proxy.tests.api_kit import assert_error, customer
@@ -555,7 +555,12 @@ def test_only_who_may_set_budgets_sets_them_with_a_key():
     budgets = [{"period": "day", "unit": "tokens", "cap": 9}]
     assert_error(post("api-keys", {"name": "ci", "budgets": budgets}, token), 403, "role")
     assert_error(patch(f"api-keys/{made['id']}", {"budgets": []}, token), 403, "role")
+    assert patch(f"api-keys/{made['id']}", {"allowed_ips": []}, token).status_code == 200
     assert works.keys.count() == 1
+    others = keys.issue(organization=works, name="of an admin", by=somebody(), allowed_ips=["::1"]).key
+    assert_error(patch(f"api-keys/{others.public_id}", {"allowed_ips": []}, token), 403, "role")
+    Membership.objects.filter(user=user).update(role=Role.ADMIN)
+    assert patch(f"api-keys/{others.public_id}", {"allowed_ips": []}, token).status_code == 200
 
 
 def test_keys_of_others_are_not_there():

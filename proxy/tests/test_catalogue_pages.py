@@ -1,14 +1,20 @@
 """The public catalogue: filters, comparing, and the calculator's arithmetic."""
 
 import re
+from datetime import timedelta
 from html import unescape
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
+from accounts import organizations
+from accounts.tests.factories import UserFactory
 from billing import rates
+from billing.models import UsageSlice
+from proxy import showcase
 from proxy.tests import api_kit
 
 pytestmark = pytest.mark.django_db
@@ -59,6 +65,47 @@ def test_only_what_is_served_listed_and_priced_is_shown() -> None:
 )
 def test_filters_narrow_and_nonsense_does_not_break(query: dict[str, Any], expected: list[str]) -> None:
     assert _names(**query) == expected
+
+
+@pytest.mark.usefixtures("models")
+def test_featured_makers_come_first_and_their_newest_before_all(settings: Any) -> None:
+    settings.FEATURED_MAKERS = ("acme", "ada")
+    ending = {"status": "deprecated"}
+    for name, fields in {
+        "acme-2-70b": {},
+        "acme-10.5": {},
+        "acme-9": ending,
+        "acme-99-art": {},
+        "@cf/acme-12": {},
+    }.items():
+        modality = "image" if "art" in name else "text"
+        api_kit.model(name, owned_by="acme", modality=modality, **fields)
+    assert _names() == [
+        "acme-10.5", "acme-2-70b", "@cf/acme-12", "acme-99-art", "acme-9", "cheap", "@cf/dear", "painter",
+    ]  # fmt: skip
+    assert _names(sort="name")[:2] == ["acme-10.5", "@cf/acme-12"]
+    assert [one.name for one in showcase.samples(showcase.offers(), 3)] == ["acme-10.5", "acme-99-art", "acme-2-70b"]
+
+
+@pytest.mark.usefixtures("models")
+def test_what_ones_organizations_used_lately_comes_before_all(settings: Any) -> None:
+    settings.FEATURED_MAKERS = ("bob",)
+    user = UserFactory()
+    for organization, model, requests, ago in (
+        (organizations.create(name="Mine", owner=user), "painter", 2, 1),
+        (organizations.create(name="Also", owner=user), "cheap", 1, 29),
+        (organizations.create(name="Mine too", owner=user), "@cf/dear", 9, 31),
+        (organizations.create(name="Theirs"), "@cf/dear", 9, 1),
+    ):
+        at = timezone.now() - timedelta(days=ago)
+        dimensions = {"slice": "model", "grain": "day", "starts_at": at, "model": model}
+        UsageSlice.objects.create(organization=organization, requests=requests, **dimensions)
+    client = Client()
+    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    page = client.get(reverse("proxy:catalogue"))
+    assert [offer.name for offer in page.context["page"]] == ["painter", "cheap", "@cf/dear"]
+    assert "Cookie" in page["vary"]
+    assert _names() == ["@cf/dear", "cheap", "painter"]
 
 
 @pytest.mark.usefixtures("models")

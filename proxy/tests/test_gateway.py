@@ -18,6 +18,7 @@ from proxy.tests.kit import (
     KEY,
     RATE,
     ROUTE,
+    SECRET,
     Kit,
     Script,
     answer,
@@ -152,6 +153,18 @@ async def test_a_wrong_request_is_told_what_is_wrong(body, headers, status, code
 )
 async def test_an_unknown_url_or_method_is_json(method, path, status, code):
     assert_openai_error(await Kit(OK).call(path, method=method), status, code)
+
+
+@pytest.mark.parametrize(
+    "path", ["//v1/chat/completions", "/v1//chat/completions", "/v1/v1/chat/completions", "//v1//v1/chat//completions"]
+)
+async def test_a_base_url_joined_without_care_is_told_the_right_path(path):
+    kit = Kit(OK)
+    for secret in (SECRET, None):
+        answered = await kit.call(path, chat(), secret=secret)
+        assert_openai_error(answered, 404, "unknown_url")
+        assert "Did you mean /v1/chat/completions?" in answered.error["message"]
+    assert kit.client.requests == []
 
 
 async def test_models_are_the_catalogues():

@@ -2,6 +2,9 @@
 
 import asyncio
 import threading
+import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from django.db import DatabaseError
@@ -11,6 +14,8 @@ from proxy.gateway.errors import Unavailable
 from proxy.gateway.snapshots import Key
 from proxy.key_loader import MAX_BATCH, Loader
 from proxy.keyring import Keyring
+from proxy.listener import MEMBERS
+from proxy.runtime import Runtime
 
 
 class Table:
@@ -140,6 +145,22 @@ async def test_a_key_revoked_while_it_is_read_is_looked_at_again():
     await rechecked
     assert await keyring.find_digest("a") is None
     assert keyring.is_revoked(1)
+
+
+async def test_a_pass_whose_holder_leaves_ends_what_came_before():
+    gateway = SimpleNamespace(keyring=ring(Table()))
+    held = {name: key(1, 7, end_user=f"{name}@example.com") for name in ("ada", "bob")}
+    before = time.perf_counter()
+    await Runtime._on_change(gateway, MEMBERS, '[7, "ada@example.com"]')
+    after = time.perf_counter() + 1
+    ends = gateway.keyring.is_ended
+    assert ends(held["ada"], before)
+    assert not ends(held["ada"], after)  # they may have come back
+    assert not ends(held["bob"], before)
+    assert not ends(key(1, 7), before)  # the organization's own requests with the same key
+    assert not ends(replace(held["ada"], organization_id=8), before)
+    await Runtime._on_change(gateway, MEMBERS, '[null, "bob@example.com"]')  # switched off
+    assert ends(held["bob"], before)
 
 
 async def test_the_least_lately_loaded_key_makes_room(monkeypatch):
