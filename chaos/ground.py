@@ -1,6 +1,7 @@
 """What is struck: two web workers, a Celery worker and beat, behind TCP proxies to PostgreSQL, Redis and upstream."""
 
 import contextlib
+import re
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
@@ -8,10 +9,11 @@ from urllib.parse import urlsplit, urlunsplit
 from config.tests import storm
 from config.tests.processes import HOST, Installation, Service, wait_for
 from config.tests.scripted import Upstream
+from config.tests.scripted_realtime import PATH as REALTIME
 from config.tests.scripts import SCRIPTS
 from config.tests.tcp_proxy import TcpProxy
 
-MODEL = "chaos"
+MODEL, SPOKEN_MODEL = "chaos", "chaosspoken"
 # A worker that PostgreSQL has not heard of for so long is dead: in production 600 s.
 DEAD_AFTER_S = 20
 # The longest stream of the load takes 6 s.
@@ -25,7 +27,7 @@ ALLOWANCE_NANOS = 300_000
 
 def model_of(script: str) -> str:
     """The model behind which the upstream does `script`. One that cools down after failures troubles no other."""
-    return "hell" + script.replace("_", "")
+    return "hell" + re.sub("[^a-z0-9]", "", script)
 
 
 @dataclass
@@ -109,6 +111,8 @@ class Ground:
         prices = {"input": storm.INPUT, "output": storm.OUTPUT}
         names = [MODEL, *map(model_of, SCRIPTS)]
         self.site.clerk.models(names=names, base_url=base_url, upstream_name="m", prices=prices)
+        spoken = [SPOKEN_MODEL, model_of(REALTIME)]
+        self.site.clerk.models(names=spoken, base_url=base_url, upstream_name="m", prices=prices, endpoints=[REALTIME])
         for name, credit in CREDITS.items():
             made = self.site.clerk.organization(name=f"chaos-{name}", credit_nanos=credit)
             self.customers[name] = Customer(

@@ -1,76 +1,25 @@
-"""Mixed load from a seed: plain, streamed, other endpoints, clients that leave, repeated keys, little credit."""
+"""Mixed load from a seed: plain, streamed, other endpoints, uploads, sessions, clients that leave, repeated keys."""
 
 import asyncio
 import json
 import random
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterable, Coroutine, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import aiohttp
 
-from chaos.ground import MODEL, Customer, model_of
+from chaos import uploads
+from chaos.asked import EMBEDDINGS, HELL, HELLISH, KINDS, REALTIME, SPOKEN_HELL, TRANSCRIPTIONS, Asked, Kind, Spoken
+from chaos.ground import MODEL, SPOKEN_MODEL, Customer, model_of
+from chaos.talks import Talk
 from config.tests import storm
 from config.tests.processes import Service
-from config.tests.scripts import SCRIPTS
 
-CHAT, EMBEDDINGS, MESSAGES = "/v1/chat/completions", "/v1/embeddings", "/v1/messages"
 REPEATED_FOR_S = 60.0
-# Bombs that cost the load generator more than the gateway; config/tests/test_chaos_upstreams.py throws them.
-HELL = sorted(set(SCRIPTS) - {"pace", "gzip_bomb", "long_line"})
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A sort of request, and how often it comes."""
-
-    name: str
-    weight: int
-    path: str = CHAT
-    stream: bool = False
-    customer: str = "rich"
-
-    @property
-    def ending(self) -> bytes:
-        return b"event: message_stop" if self.path == MESSAGES else b"data: [DONE]"
-
-    def price(self, tokens: int) -> int:
-        return 10 * storm.INPUT if self.path == EMBEDDINGS else storm.price(tokens)
-
-
-KINDS = [
-    Kind("plain", 20),
-    Kind("streamed", 30, stream=True),
-    Kind("embeddings", 8, path=EMBEDDINGS),
-    Kind("message", 5, path=MESSAGES),
-    Kind("message streamed", 5, path=MESSAGES, stream=True),
-    Kind("hang-up", 5),
-    Kind("hang-up streamed", 7, stream=True),
-    Kind("repeated", 6),
-    Kind("repeated streamed", 4, stream=True),
-    Kind("poor", 3, customer="poor"),
-    Kind("poor streamed", 3, customer="poor", stream=True),
-    Kind("capped", 3, customer="capped"),
-    Kind("capped streamed", 3, customer="capped", stream=True),
-]
-HELLISH = [Kind("hell", 1, customer="hell"), Kind("hell streamed", 1, customer="hell", stream=True)]
-
-
-@dataclass
-class Asked(storm.Seen):
-    """One request as its client knows it."""
-
-    kind: Kind = KINDS[0]
-    port: int = 0
-    started_at: float = 0.0
-    has_left: bool = False
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether it came to no end, though client and upstream did their part. A 503 is an answer."""
-        return self.status in {0, 200} and not (self.is_whole or self.has_left or self.kind.customer == "hell")
+Body = dict[str, Any] | AsyncIterable[bytes]
 
 
 @dataclass
@@ -109,56 +58,92 @@ class Load(storm.Storm):
             turn += 1
             marker = f"m-{self.seed}-{number}-{turn}"
             tokens, pace = chance.randint(1, 60), chance.choice((0, 0, 1, 5, 15, 100))
-            if chance.random() < self.hell:
-                kind, script = chance.choice(HELLISH), chance.choice(HELL)
+            kind, script = self._draw(chance, pace)
+            if kind.path == REALTIME:
+                await self._talk(session, kind, script, chance)
             else:
-                (kind,), script = chance.choices(KINDS, [kind.weight for kind in KINDS]), f"pace={pace}"
-            for body, headers in self._tries(kind, marker, script, tokens):
-                if await self._try(session, kind, marker, tokens, body, headers, chance):
-                    break
+                await self._ask_again(session, Asked(marker, tokens, kind.stream, kind=kind), script, chance)
             await asyncio.sleep(chance.random() * 0.05)
 
-    def _tries(
-        self, kind: Kind, marker: str, script: str, tokens: int
-    ) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
-        """The request, once or, with an Idempotency-Key, again and again for a while."""
-        prompt = f"{marker} [[{script}]]"
+    def _draw(self, chance: random.Random, pace: int) -> tuple[Kind, str]:
+        """What to ask for, and what the upstream shall do to it."""
+        is_hell = chance.random() < self.hell
+        kinds = HELLISH if is_hell else KINDS
+        (kind,) = chance.choices(kinds, [kind.weight for kind in kinds])
+        if kind.path == REALTIME:
+            return kind, f"slow={pace}ms" + (f"; {chance.choice(SPOKEN_HELL)}" if is_hell else "")
+        return kind, chance.choice(HELL) if is_hell else f"pace={pace}"
+
+    async def _ask_again(
+        self, session: aiohttp.ClientSession, first: Asked, script: str, chance: random.Random
+    ) -> None:
+        """The request, once or, with an Idempotency-Key, again and again until there is no sense in it any more."""
+        for body, headers in self._tries(first, script, chance):
+            web = chance.choice(self.webs)
+            asked = self._noted(replace(first, port=web.port))
+            url = f"{web.url}{asked.kind.path}"
+            await self._run(storm.send(session, asked, url, body, headers, ending=asked.kind.ending), asked, chance)
+            if asked.is_whole or 400 <= asked.status < 500:
+                break
+
+    def _tries(self, asked: Asked, script: str, chance: random.Random) -> Iterator[tuple[Body, dict[str, str]]]:
+        """The request, again for as long as it may be repeated."""
+        kind, prompt = asked.kind, f"{asked.marker} [[{script}]]"
+        headers = self._headers(kind)
         body: dict[str, Any] = {"model": model_of(script) if kind.customer == "hell" else MODEL}
-        if kind.path == EMBEDDINGS:
+        if kind.path == TRANSCRIPTIONS:
+            upload = uploads.upload(MODEL, prompt, asked.tokens, chance)
+            headers["content-type"], asked.sha256 = uploads.CONTENT_TYPE, upload.sha256
+            pause_s = chance.choice((0.0, 0.02, 0.1))
+        elif kind.path == EMBEDDINGS:
             body["input"] = prompt
         else:
-            body |= {"max_tokens": tokens, "stream": kind.stream, "messages": [{"role": "user", "content": prompt}]}
-        headers = {"authorization": f"Bearer {self.customers[kind.customer].secret}"}
-        if not kind.name.startswith("repeated"):
-            yield body, headers
-            return
+            messages = [{"role": "user", "content": prompt}]
+            body |= {"max_tokens": asked.tokens, "stream": kind.stream, "messages": messages}
+        if kind.is_repeated:
+            headers["idempotency-key"] = asked.marker
         deadline = time.monotonic() + REPEATED_FOR_S
-        while time.monotonic() < deadline and not self._over.is_set():
-            yield body, headers | {"idempotency-key": marker}
+        while True:
+            yield upload.pieces(pause_s) if kind.path == TRANSCRIPTIONS else body, headers
+            if not kind.is_repeated or time.monotonic() > deadline or self._over.is_set():
+                return
 
-    async def _try(
-        self,
-        session: aiohttp.ClientSession,
-        kind: Kind,
-        marker: str,
-        tokens: int,
-        body: dict[str, Any],
-        headers: dict[str, str],
-        chance: random.Random,
-    ) -> bool:
-        """Ask once; whether there is no sense in asking again."""
+    async def _talk(self, session: aiohttp.ClientSession, kind: Kind, script: str, chance: random.Random) -> None:
+        """A session of some responses, with silence between them."""
         web = chance.choice(self.webs)
-        asked = Asked(marker, tokens, kind.stream, kind=kind, port=web.port, started_at=time.monotonic())
+        model = model_of(REALTIME) if kind.customer == "hell" else SPOKEN_MODEL
+        talk = Talk(session, f"{web.url}{REALTIME}?model={model}", self._headers(kind))
+        try:
+            for _ in range(chance.randint(1, 4)):
+                asked = Spoken("", chance.randint(1, 60), stream=True, kind=kind, port=web.port)
+                await self._run(talk.turn(self._noted(asked), script), asked, chance)
+                if not asked.is_whole or self._over.is_set():
+                    break
+                await asyncio.sleep(chance.random())
+        finally:
+            await talk.close()
+
+    def _headers(self, kind: Kind) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.customers[kind.customer].secret}"}
+
+    def _noted[A: Asked](self, asked: A) -> A:
+        asked.started_at = time.monotonic()
         with self._lock:
             self.seen.append(asked)
-        request = storm.send(session, asked, f"{web.url}{kind.path}", body, headers, ending=kind.ending)
+        return asked
+
+    async def _run(self, request: Coroutine[Any, Any, None], asked: Asked, chance: random.Random) -> None:
+        """Until it is answered, or its client leaves."""
         task = asyncio.create_task(request)
-        if kind.name.startswith("hang-up"):
+        if asked.kind.hangs_up:
             asyncio.get_running_loop().call_later(chance.random(), _hang_up, asked, task)
         self._running[id(asked)] = asked, task
         try:
             await task
-        except (aiohttp.ClientError, TimeoutError, OSError, json.JSONDecodeError):
+        except TimeoutError:
+            asked.has_left = asked.kind.is_repeated  # it waited for an earlier try, whose worker may be dead
+            await asyncio.sleep(0.3)
+        except (aiohttp.ClientError, OSError, json.JSONDecodeError):
             await asyncio.sleep(0.3)
         except asyncio.CancelledError:
             if not asked.has_left:
@@ -168,7 +153,6 @@ class Load(storm.Storm):
             asked.finished_at = time.monotonic()
         if asked.status >= 500:
             await asyncio.sleep(0.1)
-        return asked.is_whole or (400 <= asked.status < 500)
 
 
 def _hang_up(asked: Asked, task: "asyncio.Task[None]") -> None:

@@ -2,14 +2,14 @@
 
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
 
 from billing.slips import rest_id
+from chaos import spoken_proof
+from chaos.asked import REALTIME, TRANSCRIPTIONS, Asked, Spoken
 from chaos.ground import DEAD_AFTER_S, Ground, record
-from chaos.load import Asked, Load
+from chaos.load import Load
+from chaos.records import Books, rows_of
 from config.tests import books, storm
 from config.tests.processes import wait_for
 
@@ -22,55 +22,29 @@ EXPECTED = {
     "capped": {0, 200, 429, 502, 503, 504},
     "hell": {0, 200, 400, 502, 503, 504},
 }
-_ROWS = "select request_id, cost_nanos, hold_nanos, outcome, upstream_request_id, error_code from billing_usagerecord"
-
-
-@dataclass
-class Books:
-    """Usage records by their id and by the upstream call that they pay for."""
-
-    by_id: dict[UUID, dict[str, Any]] = field(default_factory=dict)
-    by_marker: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
-    wrong: list[str] = field(default_factory=list)
-
-    def add(self, rows: Iterable[dict[str, Any]]) -> "Books":
-        for row in rows:
-            if row["request_id"] in self.by_id:
-                self.wrong.append(f"request {row['request_id']} has two usage records")
-            self.by_id[row["request_id"]] = row
-            if row["upstream_request_id"] and row["cost_nanos"]:
-                self.by_marker[row["upstream_request_id"]].append(row)
-        return self
-
-    def charged(self, request_id: UUID) -> int | None:
-        """What the request cost, with what was charged later because its worker had been taken for dead."""
-        rows = [self.by_id.get(request_id), self.by_id.get(rest_id(request_id))]
-        costs = [row["cost_nanos"] for row in rows if row is not None]
-        return sum(costs) if costs else None
 
 
 def promptly(ground: Ground, load: Load, since: int) -> list[str]:
     """Every answer that was seen whole is on the books already, at its price: it was committed before its last byte."""
-    whole = [asked for asked in load.asked[since:] if asked.is_whole and asked.request_id]
-    ids = [books.uuid_of(asked.request_id) for asked in whole]
-    found = Books().add(ground.site.query(f"{_ROWS} where request_id = any(%s)", ids + [rest_id(id_) for id_ in ids]))
+    whole = [asked for asked in load.asked[since:] if asked.is_whole]
+    ids = [books.uuid_of(asked.request_id) for asked in whole if asked.request_id]
+    found = rows_of(ground, "request_id = any(%s) or endpoint = %s", ids + [rest_id(id_) for id_ in ids], REALTIME)
     return [*found.wrong, *(wrong for asked in whole for wrong in _of_whole(found, asked)), *load.broken]
 
 
 def finally_(ground: Ground, load: Load) -> list[str]:
     """After the load: Celery settles all by itself; then every request, customer and figure is looked at."""
     wrong = _settled_by_itself(ground)
-    found = Books().add(ground.site.query(f"{_ROWS} where organization_id = any(%s)", ground.organization_ids))
+    found = rows_of(ground)
     asked = load.asked
     called = {call.marker for call in ground.upstream.calls}
     wrong += found.wrong
     for one in asked:
         wrong += _of_whole(found, one) if one.is_whole else _of_broken(found, one, called)
-        if one.status not in EXPECTED[one.kind.customer]:
-            wrong.append(f"{one} was answered {one.status}")
-        if one.status == 503 and not one.retry_after:
-            wrong.append(f"{one} was answered 503 without Retry-After")
+        wrong += _of_status(one)
     wrong += _of_upstream(found, called)
+    wrong += _of_uploads(ground, asked)
+    wrong += spoken_proof.of_all(found, ground.upstream.calls)
     wrong += _of_repeated(found, asked)
     wrong += _of_customers(ground)
     wrong += load.broken
@@ -97,6 +71,9 @@ def figures(ground: Ground, load: Load) -> dict[str, Any]:
     return {
         "requests": len(asked),
         "answered whole": sum(one.is_whole for one in asked),
+        "of them uploads": sum(one.is_whole and bool(one.sha256) for one in asked),
+        "of them Realtime responses": sum(one.is_whole and isinstance(one, Spoken) for one in asked),
+        "ends of sessions": spoken_proof.endings(asked),
         "statuses": dict(sorted(Counter(one.status for one in asked).items())),
         "calls upstream": len(ground.upstream.calls),
         "usage records": {row["outcome"]: row["n"] for row in rows},
@@ -107,15 +84,24 @@ def figures(ground: Ground, load: Load) -> dict[str, Any]:
 # ---------------------------------------------------------------- one request
 
 
+def _of_status(one: Asked) -> list[str]:
+    if one.status not in EXPECTED[one.kind.customer]:
+        return [f"{one} was answered {one.status}"]
+    if one.status == 503 and not one.retry_after:
+        return [f"{one} was answered 503 without Retry-After"]
+    return spoken_proof.of_ending(one) if isinstance(one, Spoken) else []
+
+
 def _of_whole(found: Books, one: Asked) -> list[str]:
+    if isinstance(one, Spoken):
+        return spoken_proof.of_whole(found, one)
     if one.kind.customer == "hell":
         row = found.by_id.get(books.uuid_of(one.request_id))
         return [] if row is not None else [f"{one} was seen whole and is not on the books"]
     if one.is_replay:
         return []  # its charge is the first one's: `_of_repeated`
     charged = found.charged(books.uuid_of(one.request_id))
-    price = one.kind.price(one.tokens)
-    return [] if charged == price else [f"{one} was seen whole: charged {charged}, its price is {price}"]
+    return [] if charged == one.price else [f"{one} was seen whole: charged {charged}, its price is {one.price}"]
 
 
 def _of_broken(found: Books, one: Asked, called: set[str]) -> list[str]:
@@ -142,16 +128,27 @@ def _of_upstream(found: Books, called: set[str]) -> list[str]:
     return wrong
 
 
+def _of_uploads(ground: Ground, asked: list[Asked]) -> list[str]:
+    """What the upstream heard is the file that the client sent, every byte of it."""
+    sent = {one.marker: one.sha256 for one in asked if one.sha256}
+    heard = [call for call in ground.upstream.calls if call.path == TRANSCRIPTIONS]
+    return [
+        f"{call.marker}: {call.body['file']['size']} bytes went upstream, and not those that were sent"
+        for call in heard
+        if call.body["file"]["sha256"] != sent.get(call.marker)
+    ]
+
+
 def _of_repeated(found: Books, asked: list[Asked]) -> list[str]:
     """Under one Idempotency-Key at most one charge, and exactly one where an answer was seen."""
     tries: dict[str, list[Asked]] = defaultdict(list)
     for one in asked:
-        if one.kind.name.startswith("repeated"):
+        if one.kind.is_repeated:
             tries[one.marker].append(one)
     wrong = []
     for marker, ones in tries.items():
         costs = [row["cost_nanos"] for row in found.by_marker.get(marker, [])]
-        if any(one.is_whole for one in ones) and costs != [ones[0].kind.price(ones[0].tokens)]:
+        if any(one.is_whole for one in ones) and costs != [ones[0].price]:
             wrong.append(f"{marker}, repeated {len(ones)} times under its key, was charged {costs}")
     return wrong
 

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -46,7 +46,8 @@ def storm(
     strikes: Sequence[Strike] = tuple(STRIKES),
     clients: int = CLIENTS,
 ) -> Outcome:
-    """Strike at random for `seconds`."""
+    """Strike for `seconds`, in a random order."""
+    deck = deal(random.Random(seed), strikes)
     wrong: list[str] = []
     counts: dict[str, int] = {}
     deadline = time.monotonic() + seconds
@@ -56,7 +57,7 @@ def storm(
         while time.monotonic() < deadline and not wrong:
             number += 1
             chance = random.Random(f"{seed}-{number}")  # what strikes draw must not change the rounds after them
-            chosen = choose(chance, strikes)
+            chosen = next(deck)
             done = strike(ground, load, chance, chosen)
             took_s = recover(ground, load, say)
             longest = max(longest, took_s)
@@ -70,6 +71,7 @@ def storm(
             say(f"{number:3}. {'; '.join(done)}. Recovered in {took_s:.1f} s, {asked} requests so far, {verdict}")
     wrong, figures = judge(ground, load, say, wrong)
     figures |= {"rounds": number, "strikes": dict(sorted(counts.items())), "longest recovery, s": round(longest, 1)}
+    figures["never struck, for want of time"] = sorted({one.name for one in strikes} - set(counts))
     return wrong, figures
 
 
@@ -83,13 +85,18 @@ def judge(ground: Ground, load: Load, say: Say, wrong: list[str]) -> Outcome:
     return wrong, proof.figures(ground, load)
 
 
-def choose(chance: random.Random, strikes: Sequence[Strike]) -> list[Strike]:
-    """One strike, or two on different parts."""
-    first = chance.choice(strikes)
-    others = [one for one in strikes if one.part != first.part and not one.is_alone]
-    if first.is_alone or not others or chance.random() < 0.6:
-        return [first]
-    return [first, chance.choice(others)]
+def deal(chance: random.Random, strikes: Sequence[Strike]) -> Iterator[list[Strike]]:
+    """One strike after the other, or two on different parts at once. All have their turn before any comes again."""
+    deck: list[Strike] = []
+    while True:
+        deck = deck or chance.sample(strikes, len(strikes))
+        first = deck.pop()
+        second = next((one for one in deck if one.part != first.part and not one.is_alone), None)
+        if first.is_alone or second is None or chance.random() < 0.6:
+            yield [first]
+            continue
+        deck.remove(second)
+        yield [first, second]
 
 
 def strike(ground: Ground, load: Load, chance: random.Random, chosen: Sequence[Strike]) -> list[str]:

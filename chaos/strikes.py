@@ -309,7 +309,6 @@ def clients_leave(ground: Ground, load: Load, chance: random.Random) -> Iterator
 
 STRIKES = [
     Strike("web", kill_a_web_worker, (0.0, 3.0)),
-    Strike("web", kill_a_web_worker, (0.0, 3.0)),
     Strike("web", kill_every_web_worker, (0.0, 1.0)),
     Strike("web", stop_a_web_worker, (1.0, 8.0)),
     Strike("web", stop_a_web_worker_until_it_counts_as_dead, (DEAD_AFTER_S + 32.0, DEAD_AFTER_S + 34.0)),

@@ -17,7 +17,7 @@ from django.db import DatabaseError, connection
 django_application = get_asgi_application()
 
 from billing import end_users, ledger, partitions  # noqa: E402 - needs Django's apps
-from config import cors  # noqa: E402
+from config import cors, stopping  # noqa: E402
 from proxy import sockets  # noqa: E402
 from proxy.api import snapshot  # noqa: E402
 from proxy.gateway.wire import intended  # noqa: E402
@@ -80,6 +80,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             await _apply_site_defaults()
             await runtime.start()
             snapshot.read_from(runtime.current_catalog)
+            stopping.drain_first(runtime.begin_to_close)
             spare_what_is_loaded()
             await send({"type": "lifespan.startup.complete"})
         else:

@@ -176,11 +176,17 @@ class Runtime:
             transcripts=self.transcripts,
         )
 
-    async def close(self) -> None:
-        """Finish what runs, settle it, and close every connection."""
+    async def begin_to_close(self) -> None:
+        """What ends before the server stops: waiting for other requests, and Realtime sessions. May be called twice."""
+        if self.gateway is not None:
+            self.gateway.stop_waiting()
         if self.door is not None:
             await self.door.drain(SESSIONS_DRAIN_S)
             await self._record_sessions()
+
+    async def close(self) -> None:
+        """Finish what runs, settle it, and close every connection."""
+        await self.begin_to_close()
         if self.gateway is not None:
             await self.gateway.drain(DRAIN_S)
         for task in self._tasks:

@@ -1,24 +1,28 @@
 """An upstream that does to the byte what a test tells it, and remembers every call that reached it.
 
 A prompt may carry a marker (`m-…`), which comes back as the upstream's request id, and a script (`[[name]]`) from
-`scripts.py`; without one the answer is a correct chat completion or embedding. It says `max_tokens` words (16 without),
-counts 10 prompt tokens, and `[[pace=20]]` puts 20 ms between the chunks of a stream or before a plain answer.
+`scripts.py`; without one the answer is a correct chat completion, embedding or transcription. It says `max_tokens`
+words (16 without; of a recording one for every `BYTES_PER_TOKEN`), counts 10 prompt tokens, and `[[pace=20]]` puts
+20 ms between the chunks of a stream or before a plain answer. Realtime is in `scripted_realtime.py`.
 """
 
 import asyncio
 import contextlib
+import hashlib
 import re
 import threading
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import orjson
 
+from config.tests import scripted_realtime
 from config.tests.scripts import SCRIPTS, Call, normal
 
 HOST = "127.0.0.1"
 _MARKER = re.compile(rb"m-[0-9a-z-]+")
 _SCRIPT = re.compile(rb"\[\[(\w+)(?:=(\d+))?\]\]")
+_NAME = re.compile(rb'name="([^"]*)"')
 
 
 @dataclass
@@ -63,6 +67,9 @@ class Upstream:
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while (call := await _read_call(reader)) is not None:
+                if call.headers.get("upgrade", "").lower() == "websocket":
+                    await scripted_realtime.converse(call, reader, writer, self.calls)
+                    break
                 self.calls.append(call)
                 script = SCRIPTS[call.script] if call.script else normal
                 await script(call, writer)
@@ -89,10 +96,25 @@ async def _read_call(reader: asyncio.StreamReader) -> Call | None:
     first, *lines = head.split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
     raw = await reader.readexactly(int(headers.get("content-length", "0")))
-    body = orjson.loads(raw) if raw else {}
+    _, is_form, boundary = headers.get("content-type", "").partition("multipart/form-data; boundary=")
+    body = _form(raw, boundary) if is_form else orjson.loads(raw) if raw else {}
     call = Call(first.split(" ")[1], headers, body)
-    if found := _MARKER.search(raw):
+    words = body.get("prompt", "").encode() if is_form else raw
+    if found := _MARKER.search(words):
         call.marker = found[0].decode()
-    if scripted := _SCRIPT.search(raw):
+    if scripted := _SCRIPT.search(words):
         call.script, call.argument = scripted[1].decode(), int(scripted[2] or 0)
     return call
+
+
+def _form(raw: bytes, boundary: str) -> dict[str, Any]:
+    """The fields of a form; of a file its size and its digest."""
+    fields: dict[str, Any] = {}
+    for part in raw.split(b"--" + boundary.encode())[1:-1]:
+        head, _, value = part[2:-2].partition(b"\r\n\r\n")
+        named = _NAME.search(head)
+        assert named is not None, head
+        is_file = b"filename=" in head
+        content = {"size": len(value), "sha256": hashlib.sha256(value).hexdigest()} if is_file else value.decode()
+        fields[named[1].decode()] = content
+    return fields

@@ -10,6 +10,8 @@ import orjson
 
 PROMPT_TOKENS = 10
 DEFAULT_TOKENS = 16
+# A recording of so many bytes is one word.
+BYTES_PER_TOKEN = 10_000
 
 
 @dataclass
@@ -27,6 +29,8 @@ class Call:
 
     @property
     def tokens(self) -> int:
+        if "file" in self.body:
+            return int(self.body["file"]["size"]) // BYTES_PER_TOKEN
         return int(self.body.get("max_tokens") or self.body.get("max_completion_tokens") or DEFAULT_TOKENS)
 
     @property
@@ -97,6 +101,11 @@ def embedding(call: Call) -> dict[str, Any]:
     return {"object": "list", "model": "m", "data": data, "usage": usage}
 
 
+def transcription(call: Call) -> dict[str, Any]:
+    usage = {"type": "tokens", "input_tokens": PROMPT_TOKENS, "output_tokens": call.tokens}
+    return {"text": "word " * call.tokens, "usage": usage | {"total_tokens": PROMPT_TOKENS + call.tokens}}
+
+
 async def _plain(call: Call, writer: asyncio.StreamWriter, answer: Any, **head_options: Any) -> None:
     body = answer if isinstance(answer, bytes) else orjson.dumps(answer)
     writer.write(head(call, f"content-length: {len(body)}", **head_options) + body)
@@ -108,7 +117,7 @@ async def normal(call: Call, writer: asyncio.StreamWriter) -> None:
         await _plain(call, writer, embedding(call))
     elif not call.is_stream:
         await asyncio.sleep(call.argument / 1000)
-        await _plain(call, writer, completion(call))
+        await _plain(call, writer, transcription(call) if "file" in call.body else completion(call))
     else:
         await _words(call, writer)
         await _ending(call, writer, call.usage)

@@ -5,6 +5,7 @@ import json
 import random
 import threading
 import time
+from collections.abc import AsyncIterable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -133,13 +134,15 @@ async def send(
     session: aiohttp.ClientSession,
     seen: Seen,
     url: str,
-    body: dict[str, Any],
+    body: dict[str, Any] | AsyncIterable[bytes],
     headers: dict[str, str],
     *,
     ending: bytes = b"data: [DONE]",
 ) -> None:
-    """Ask, and write down what came. A stream is whole when its line `ending` was seen."""
-    async with session.post(url, json=body, headers=headers) as answer:
+    """Ask, with JSON or with pieces of a body, and write down what came. A stream is whole when its line `ending` was
+    seen."""
+    content = {"json" if isinstance(body, dict) else "data": body}
+    async with session.post(url, headers=headers, **content) as answer:  # type: ignore[arg-type]
         seen.status = answer.status
         seen.request_id = answer.headers.get("x-request-id", "")
         seen.retry_after = answer.headers.get("retry-after", "")

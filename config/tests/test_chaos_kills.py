@@ -15,10 +15,12 @@ from typing import Any
 import httpx
 import pytest
 import redis
+from websockets.sync.client import connect
 
 from config.tests import books, storm
 from config.tests.processes import Installation, Service, wait_for
 from config.tests.scripted import Upstream
+from config.tests.test_realtime import Talk
 
 pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("kills")]
 
@@ -176,3 +178,28 @@ def test_a_worker_told_to_stop_finishes_what_it_has_begun(
         time.sleep(0.2)
     assert books.holds(site) == 0
     print(storm.prove(weather, storm_customer, upstream, credit=storm.CREDIT))
+
+
+def test_a_worker_told_to_stop_lets_a_realtime_response_come_to_its_end(
+    site: Installation, workers: Service, upstream: Upstream
+) -> None:
+    name, prices = "storm-spoken", {"input": storm.INPUT, "output": storm.OUTPUT}
+    site.clerk.model(
+        name=name, base_url=upstream.base_url, upstream_name="m", prices=prices, endpoints=["/v1/realtime"]
+    )
+    customer = site.clerk.organization(name="storm-speaker", credit_nanos=storm.CREDIT)
+    address = f"{workers.url.replace('http', 'ws')}/v1/realtime?model={name}"
+    with connect(address, additional_headers={"authorization": f"Bearer {customer['secret']}"}) as socket:
+        talk = Talk(socket)
+        talk.say("session.update", session={"type": "realtime", "output_modalities": ["text"]})
+        talk.write("[[words=20; slow=50ms]]")
+        talk.say("response.create")
+        talk.until("response.output_text.delta")
+        workers.stop()
+        events, code = talk.closing()
+    done, error = (event for event in events if event["type"] in {"response.done", "error"})
+    assert done["response"]["status"] == "completed"
+    assert (error["error"]["code"], code) == ("service_unavailable", 1013)
+    usage = done["response"]["usage"]
+    spent = usage["input_tokens"] * storm.INPUT + usage["output_tokens"] * storm.OUTPUT
+    books.prove(site, customer, credit=storm.CREDIT, spent=spent)

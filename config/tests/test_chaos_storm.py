@@ -1,5 +1,8 @@
 """A short storm of `make chaos` with a fixed seed: the parts are struck while clients ask, the books proved."""
 
+import itertools
+import random
+
 import pytest
 
 from chaos import rounds, strikes
@@ -28,3 +31,20 @@ def test_a_short_storm_leaves_the_books_right(site: Installation, upstream: Upst
     print(figures)
     assert wrong == []
     assert figures["answered whole"] > 40
+    assert figures["of them uploads"]
+    assert figures["of them Realtime responses"]
+
+
+def test_every_strike_has_its_turn_before_any_comes_again() -> None:
+    names = [one.name for one in strikes.STRIKES]
+    for seed in range(20):
+        rounds_of_strikes = rounds.deal(random.Random(seed), strikes.STRIKES)
+        dealt = itertools.chain.from_iterable(rounds_of_strikes)
+        for _ in range(3):
+            assert sorted(one.name for one in itertools.islice(dealt, len(names))) == sorted(names)
+
+
+def test_two_strikes_at_once_are_on_two_parts() -> None:
+    pairs = [ones for ones in itertools.islice(rounds.deal(random.Random(1), strikes.STRIKES), 200) if len(ones) == 2]
+    assert pairs
+    assert all(first.part != second.part and not (first.is_alone or second.is_alone) for first, second in pairs)

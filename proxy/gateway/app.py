@@ -90,6 +90,7 @@ class Gateway:
         self._client_secrets = client_secrets
         self._options = options
         self._running: set[asyncio.Task[None]] = set()
+        self._is_closing = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Its work is a task of the process: a server that cancels this call cancels no charge."""
@@ -102,8 +103,13 @@ class Gateway:
     def in_flight(self) -> int:
         return len(self._running)
 
+    def stop_waiting(self) -> None:
+        """The process stops: no request waits for another one any more. Those that run go on."""
+        self._is_closing = True
+
     async def drain(self, timeout_s: float) -> None:
         """Let running requests finish for `timeout_s`, then end them; each is settled either way."""
+        self.stop_waiting()
         if self._running:
             await asyncio.wait(self._running, timeout=timeout_s)
         for task in self._running:
@@ -301,7 +307,10 @@ class Gateway:
             )
         if idempotency_key:
             digest = idempotency.body_digest(endpoint.path, content)
-            replay = await idempotency.claim(self._cashier.teller, key, idempotency_key, digest, arrival.request_id)
+            pause = idempotency.pausing(request, is_closing=lambda: self._is_closing)
+            replay = await idempotency.claim(
+                self._cashier.teller, key, idempotency_key, digest, arrival.request_id, pause=pause
+            )
             if replay is not None:
                 stored = replay.response
                 await response.whole(stored.status, [*stored.headers, ("idempotent-replayed", "true")], stored.body)

@@ -4,13 +4,16 @@ Only a charged answer is kept; a request that failed before it cost anything fre
 """
 
 import asyncio
+import contextlib
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import UUID
 
 from billing.teller import StoredResponse, Teller
 from proxy.gateway.errors import IdempotencyConflict, InvalidRequest, Unavailable
 from proxy.gateway.snapshots import Key
+from proxy.gateway.wire import ClientGone, Request
 
 MAX_KEY = 255
 FIRST_POLL_S = 0.05
@@ -40,10 +43,34 @@ def read_key(value: str | None) -> str:
     return key
 
 
-async def claim(teller: Teller, key: Key, idempotency_key: str, digest: bytes, request_id: UUID) -> Replay | None:
+def pausing(request: Request, *, is_closing: Callable[[], bool]) -> Callable[[float], Awaitable[None]]:
+    """How `request` waits for another one. That raises `ClientGone`, and `Unavailable` in a process that stops: the
+    other one's worker may be dead, and its key free only minutes later."""
+
+    async def pause(seconds: float) -> None:
+        if is_closing():
+            raise Unavailable("The server is restarting. Please retry.")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await request.wait_for_disconnect()
+                raise ClientGone
+
+    return pause
+
+
+async def claim(
+    teller: Teller,
+    key: Key,
+    idempotency_key: str,
+    digest: bytes,
+    request_id: UUID,
+    *,
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Replay | None:
     """Claim the key for `request_id`; None if this request shall run, the replay if an earlier one has.
 
-    Waits for one that is still running. Raises `IdempotencyConflict` or `TellerUnavailable`.
+    Waits for one that is still running, by `pause` for so many seconds; what that raises ends the waiting. Raises
+    `IdempotencyConflict`, `Unavailable` or `TellerUnavailable`.
     """
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + MAX_WAIT_S
@@ -60,7 +87,7 @@ async def claim(teller: Teller, key: Key, idempotency_key: str, digest: bytes, r
             case "mismatch":
                 raise IdempotencyConflict("This Idempotency-Key was used with another request body. Use a new key.")
             case "running" if loop.time() < give_up_at:
-                await asyncio.sleep(pause_s)
+                await pause(pause_s)
                 pause_s = min(MAX_POLL_S, pause_s * 2)
             case "running":
                 raise Unavailable("The first request with this Idempotency-Key is still running.", retry_s=30)

@@ -30,7 +30,7 @@ from proxy.gateway.realtime import secrets
 from proxy.gateway.realtime.client import ClientLeft, ClientSocket, close_code, error_event
 from proxy.gateway.realtime.listening import Listener
 from proxy.gateway.realtime.minutes import Minutes
-from proxy.gateway.realtime.session import EndedByStaff, Limits, Session
+from proxy.gateway.realtime.session import CANCEL_S, EndedByStaff, Limits, Session
 from proxy.gateway.realtime.turns import ENDPOINT, Settle, Ticket, Turns
 from proxy.gateway.realtime.upstream import HandshakeRefused, Sockets, UpstreamSocket
 from proxy.gateway.routing import Router
@@ -97,6 +97,7 @@ class Door:
         self._options = options
         self._transcripts = transcripts
         self._running: set[asyncio.Task[None]] = set()
+        self._is_closing = False
         self.sessions: dict[UUID, Session] = {}
         self.over: list[Session] = []
 
@@ -121,11 +122,17 @@ class Door:
                 session.end(error)
 
     async def drain(self, timeout_s: float) -> None:
-        """The process stops: end what is open, and settle it."""
+        """The process stops: nobody comes in any more, a response under way may come to its end while there is time,
+        and all is settled. May be called twice."""
+        self._is_closing = True
         for session in list(self.sessions.values()):
-            session.end(Unavailable("The server is restarting. Please reconnect."))
+            session.end_when_quiet(_restarting())
         if self._running:
-            await asyncio.wait(self._running, timeout=timeout_s)
+            await asyncio.wait(self._running, timeout=max(0.0, timeout_s - 2 * CANCEL_S))
+        for session in list(self.sessions.values()):
+            session.end(_restarting())
+        if self._running:
+            await asyncio.wait(self._running, timeout=min(timeout_s, 2 * CANCEL_S))
 
     # ------------------------------------------------------------ one connection
     async def _answer(self, scope: Scope, client: ClientSocket) -> None:
@@ -134,6 +141,8 @@ class Door:
         headers = [("x-request-id", f"req_{session_id.hex}")]
         try:
             await client.arrive()
+            if self._is_closing:
+                raise _restarting()
             if client.wants_beta or request.headers.get("openai-beta") == "realtime=v1":
                 return await _refuse_beta(client, headers)
             await self._serve(request, client, session_id, headers)
@@ -316,6 +325,10 @@ class Door:
             turns.connected(deployment, attempts)
             return socket, candidate
         raise last
+
+
+def _restarting() -> Unavailable:
+    return Unavailable("The server is restarting. Please reconnect.")
 
 
 def _told(error: UpstreamError, deployment: Deployment, model: str) -> GatewayError:

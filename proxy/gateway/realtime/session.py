@@ -106,6 +106,7 @@ class Session:
         self._route_of = route_of
         self._configuration = configuration
         self._asked = 0
+        self._leaving: GatewayError | None = None
         self._last_frame_at = self._opened_at = time.monotonic()
         self._end: asyncio.Future[GatewayError] = asyncio.get_running_loop().create_future()
 
@@ -113,6 +114,16 @@ class Session:
         """End the session with `error`, from anywhere in its loop. May be called twice."""
         if not self._end.done():
             self._end.set_result(error)
+
+    def end_when_quiet(self, error: GatewayError) -> None:
+        """End the session with `error` once no response is under way. May be called twice."""
+        self._leaving = error
+        if self._is_quiet:
+            self.end(error)
+
+    @property
+    def _is_quiet(self) -> bool:
+        return not self._listener.making and not self._asked
 
     async def run(self) -> Ended:
         """Relay until either side leaves or we end it; then every response is charged and nothing is held."""
@@ -196,6 +207,8 @@ class Session:
                 event = _parsed(frame)
                 error = await self._note(event) if event is not None else None
                 await self._client.send(frame)
+                if error is None and self._is_quiet:
+                    error = self._leaving
                 if error is not None:
                     return _by_us(error)
         except UpstreamClosed as closed:

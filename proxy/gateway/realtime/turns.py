@@ -230,6 +230,7 @@ class Turns:
             await self._cashier.teller.capture(capture)
             self._minutes.answered(exchange, "")
             return
+        exchange.upstream_request_id = next(iter(self._listener.making))[:200]
         said = "\n".join(self._listener.text_of(response_id) for response_id in self._listener.making)
         self._listener.making.clear()
         await self._charge(exchange, ending, Measured(under_way, is_estimated=True))
