@@ -47,7 +47,11 @@ class Service(models.Model):
 
     @property
     def current(self) -> State:
-        return State(self.state if self.forced_state is None else self.forced_state)
+        """As everybody sees it: what was seen last, or degraded performance, while a recovery is being watched."""
+        if self.forced_state is not None:
+            return State(self.forced_state)
+        seen = self.state if self.calm_since is None else max(self.suspected_state, State.DEGRADED_PERFORMANCE)
+        return State(min(self.state, seen))
 
 
 class Check(models.Model):

@@ -67,6 +67,25 @@ def test_a_failing_provider_opens_an_incident_within_a_minute_and_calm_ends_it(c
     assert service.state == State.OPERATIONAL
 
 
+def test_what_works_again_is_no_outage_while_its_recovery_is_watched(clock, service):
+    check = Check.objects.create(service=service, kind=Check.Kind.HTTP, checked_at=NOON, failures=2, error="HTTP 503")
+    clock.looks(3)
+    service.refresh_from_db()
+    assert service.current == State.MAJOR_OUTAGE
+    Check.objects.filter(pk=check.pk).update(failures=0, error="")
+    clock.looks(1)
+    down_s = ServiceDay.objects.get().major_s
+    clock.looks(5)
+    service.refresh_from_db()
+    assert (service.state, service.current) == (State.MAJOR_OUTAGE, State.DEGRADED_PERFORMANCE)
+    day = ServiceDay.objects.get()
+    assert (day.major_s, day.degraded_s) == (down_s, 75)
+    Check.objects.filter(pk=check.pk).update(failures=2, error="HTTP 503")
+    clock.looks(1)
+    service.refresh_from_db()
+    assert service.current == State.MAJOR_OUTAGE
+
+
 def test_one_bad_look_opens_nothing(clock, service):
     clock.looks(1, requests=10, failures=10)
     TrafficSample.objects.all().delete()
