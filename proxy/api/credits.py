@@ -103,7 +103,10 @@ def transfer(request: Request) -> Response:
     """Give credit to another organization. With `idempotency_key`, a repeat is the first one."""
     _sold(request)
     caller: Caller = request.user
-    recipient = Organization.objects.filter(slug=str(request.data.get("to", ""))[:60]).first()
+    slug = request.data.get("to")
+    if not isinstance(slug, str) or not slug:
+        raise InvalidRequest("'to' must name the organization that gets the credit, as in its address.", param="to")
+    recipient = Organization.objects.filter(slug=slug[:60]).first()
     if recipient is None:
         raise NotFound("There is no such organization.", param="to")
     amount = amount_of(request.data.get("credits"))

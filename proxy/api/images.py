@@ -45,11 +45,14 @@ class MayUseImages(MayManage):
 def images(request: Request) -> Response:
     """A cursor page of public images, or with `mine=1` of the organization's own; filters: model, size, q."""
     query = request.query_params
+    visibility = query.get("visibility", "")
+    if visibility:
+        _check_visibility(visibility)
     which = Filter(
         model=query.get("model", "")[:200], size=query.get("size", "")[:20], search=query.get("q", "")[:200],
-        visibility=query.get("visibility", ""),
+        visibility=visibility,
     )  # fmt: skip
-    after, limit = numbers.whole(request, "after"), numbers.whole(request, "limit")
+    after, limit = numbers.whole(request, "after"), numbers.above_zero(request, "limit")
     size = browsing.PAGE_SIZE if limit is None else limit
     caller: Caller | None = request.user
     if query.get("mine") in {"1", "true"}:
@@ -85,8 +88,7 @@ def image(request: Request, public_id: UUID) -> Response:
         keeping.remove([found], **who(request))
         return Response({"id": str(public_id), "object": "image", "deleted": True})
     visibility = request.data.get("visibility")
-    if visibility not in Visibility.values:
-        raise InvalidRequest(f"'visibility' must be one of {', '.join(Visibility.values)}.", param="visibility")
+    _check_visibility(visibility)
     showing.set_visibility([found], visibility, **who(request))
     found.refresh_from_db()
     return Response(_as_dict(found, is_own=True))
@@ -96,6 +98,11 @@ def _organization(caller: Caller | None) -> Organization:
     if caller is None:
         raise ScopeMissing(SCOPE)
     return caller.organization
+
+
+def _check_visibility(visibility: Any) -> None:
+    if visibility not in Visibility.values:
+        raise InvalidRequest(f"'visibility' must be one of {', '.join(Visibility.values)}.", param="visibility")
 
 
 def _as_dict(image: Image, *, is_own: bool) -> dict[str, Any]:

@@ -99,8 +99,9 @@ def test_a_transfer_moves_once() -> None:
     assert_error(sender.post("/v1/credits/transfer", body | {"credits": "61"}), 409, "conflict")
     assert_error(sender.post("/v1/credits/transfer", body | {"idempotency_key": "l"}), 429, "insufficient_quota")
     assert_error(sender.post("/v1/credits/transfer", {"to": "nobody", "credits": "1"}), 404, "not_found")
-    for credits_ in ("-1", "x", None, True, "0"):
-        body = {"to": recipient.organization.slug, "credits": credits_}
+    to = recipient.organization.slug
+    wrong = [{"to": to, "credits": amount} for amount in ("-1", "x", None, True, "0")]
+    for body in (*wrong, {"credits": "1"}, {"to": "", "credits": "1"}, {"to": [to], "credits": "1"}):
         assert_error(sender.post("/v1/credits/transfer", body), 400, "invalid_value")
     assert _posted(sender) == 40 * NANOS_PER_CREDIT
 
@@ -119,10 +120,12 @@ def test_a_key_without_the_scope_buys_and_sends_nothing() -> None:
         ("/v1/credits/purchase", {"pack_id": "a\0"}),
         ("/v1/images?model=%00", None),
         ("/v1/images?q=%00", None),
+        ("/v1/images?limit=0", None),
+        ("/v1/images?mine=1&visibility=secret", None),
     ],
 )
-def test_a_text_that_postgresql_cannot_hold_is_the_clients_fault(path: str, body: Any) -> None:
-    """A 503 would have the SDK try it again and again."""
+def test_nonsense_is_the_clients_fault(path: str, body: Any) -> None:
+    """Also a text that PostgreSQL cannot hold: a 503 would have the SDK try it again and again."""
     caller = customer()
     answer = caller.get(path) if body is None else caller.post(path, body)
     assert_error(answer, 400, "invalid_value")
