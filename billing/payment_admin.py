@@ -216,8 +216,8 @@ def _link(model: str, pk: object) -> SafeString:
     return format_html('<a href="{}">{}</a>', reverse(f"admin:billing_{model}_change", args=[pk]), pk)
 
 
-def _requests_of(transfer: Transfer) -> SafeString:
+def _requests_of(transfer: Transfer) -> str:
     if transfer.kind != Transfer.Kind.USAGE:
-        return SafeString("")
+        return ""
     address = reverse("admin:billing_usagerecord_changelist")
     return format_html('<a href="{}?transfer__id__exact={}">its requests</a>', address, transfer.pk)

@@ -21,8 +21,6 @@ class PreparedCalls:
         self._pgconn = connection.pgconn
         self._loop = asyncio.get_running_loop()
         self._names: dict[str, bytes] = {}
-        self._answer: asyncio.Future[pq.abc.PGresult] | None = None
-        self._last: pq.abc.PGresult | None = None
 
     async def value(self, sql: str, parameters: Sequence[bytes]) -> bytes | None:
         """The first value of the first row as PostgreSQL writes it, None if there is none.
@@ -39,51 +37,45 @@ class PreparedCalls:
         return result.get_value(0, 0) if result.ntuples else None
 
     async def _ask(self, send: Callable[[], None]) -> pq.abc.PGresult:
-        answer = self._answer = self._loop.create_future()
+        """Send, and wait until libpq has no further result: the last one is the answer."""
         send()
-        socket = self._pgconn.socket
-        if self._pgconn.flush():
-            self._loop.add_writer(socket, self._write, socket)
-        self._loop.add_reader(socket, self._read)
-        try:
-            result: pq.abc.PGresult = await answer
-        finally:
-            self._answer = self._last = None
-            self._loop.remove_reader(socket)
-            self._loop.remove_writer(socket)
-        if result.status not in _FINE:
-            raise error_from_result(result, "utf-8")
-        return result
-
-    def _write(self, socket: int) -> None:
-        try:
-            if not self._pgconn.flush():
-                self._loop.remove_writer(socket)
-        except psycopg.Error as error:
-            self._end(error)
-
-    def _read(self) -> None:
-        """Take in what has come; the answer is whole when libpq has no further result."""
-        try:
+        result: pq.abc.PGresult | None = None
+        while True:
+            await self._ready(for_more=bool(self._pgconn.flush()))
             self._pgconn.consume_input()
             while not self._pgconn.is_busy():
-                result = self._pgconn.get_result()
+                following = self._pgconn.get_result()
+                if following is not None:
+                    result = following
+                    continue
                 if result is None:
-                    if self._last is None:
-                        raise psycopg.OperationalError("no answer")
-                    return self._end(self._last)
-                self._last = result
-        except psycopg.Error as error:
-            return self._end(error)
+                    raise psycopg.OperationalError("no answer")
+                if result.status not in _FINE:
+                    raise error_from_result(result, "utf-8")
+                return result
 
-    def _end(self, outcome: "pq.abc.PGresult | psycopg.Error") -> None:
-        answer = self._answer
-        if answer is None or answer.done():
-            return
-        if isinstance(outcome, psycopg.Error):
-            answer.set_exception(outcome)
-        else:
-            answer.set_result(outcome)
+    async def _ready(self, *, for_more: bool) -> None:
+        """Until something can be read, or with `for_more` written.
+
+        Nobody watches the socket while libpq works on it: libpq closes it when the connection is lost, and the next
+        connection of anybody may then have its number.
+        """
+        ready = self._loop.create_future()
+        socket = self._pgconn.socket
+        self._loop.add_reader(socket, _wake, ready)
+        if for_more:
+            self._loop.add_writer(socket, _wake, ready)
+        try:
+            await ready
+        finally:
+            self._loop.remove_reader(socket)
+            if for_more:
+                self._loop.remove_writer(socket)
+
+
+def _wake(ready: "asyncio.Future[None]") -> None:
+    if not ready.done():
+        ready.set_result(None)
 
 
 def _numbered(sql: str) -> bytes:

@@ -55,3 +55,24 @@ async def test_a_connection_that_ends_in_the_middle_is_an_operational_error(conn
     assert connection.closed
     with pytest.raises(psycopg.OperationalError):
         await PreparedCalls(connection).value("SELECT 1", ())
+
+
+async def test_nobody_watches_a_socket_that_libpq_may_close(connection):
+    """The next connection of anybody may have the number of a closed one: to end watching it would end theirs."""
+    calls = PreparedCalls(connection)
+    number, loop, watched = connection.pgconn.socket, asyncio.get_running_loop(), []
+
+    class Libpq:
+        def __getattr__(self, name):
+            if name == "consume_input":
+                watched.append(loop.remove_reader(number) or loop.remove_writer(number))
+            return getattr(connection.pgconn, name)
+
+    calls._pgconn = Libpq()
+    await calls.value("SELECT %s::text", (b"x" * 5_000_000,))
+    with pytest.raises(psycopg.OperationalError):
+        await calls.value("SELECT pg_terminate_backend(pg_backend_pid())", ())
+    with pytest.raises(psycopg.OperationalError):
+        await calls.value("SELECT 1", ())
+    assert len(watched) > 3
+    assert not any(watched)

@@ -11,7 +11,7 @@ from config.tests.manifests import ROOT, documents
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-READERS = {"env", "env_bool", "env_int", "env_seconds", "env_secret", "env_share", "_together"}
+READERS = {"env_url", "env", "env_bool", "env_int", "env_seconds", "env_secret", "env_share", "_together"}
 # Names that the code puts together, or that other programs read from the same environment.
 MADE = {
     *(f"{name}_CLIENT_{part}" for name in ("GITHUB", "GOOGLE", "FACEBOOK") for part in ("ID", "SECRET")),
