@@ -109,6 +109,7 @@ def make(*, organization: Organization, key: ApiKey, now: datetime) -> list[Capt
                 idempotency_key=f"demo-past:{organization.public_id}",
             )
         _charge(requests)
+        _note_use(requests)
         settlement.settle_account(ledger.account_of(organization))
     return [capture for _, capture in requests]
 
@@ -190,6 +191,15 @@ class _Simulation:
         """A number within `bounds`, as often small as large."""
         low, high = bounds
         return round(math.exp(self._random.uniform(math.log(low), math.log(high)))) if high else 0
+
+
+def _note_use(requests: list[tuple[datetime, Capture]]) -> None:
+    """Keys are as old as their first request, and say when their last one was."""
+    used: dict[int | None, list[datetime]] = {}
+    for moment, capture in requests:
+        used.setdefault(capture.key_id, []).append(moment)
+    for key_id, moments in used.items():
+        ApiKey.objects.filter(pk=key_id).update(created_at=min(moments), last_used_at=max(moments))
 
 
 def _cost(used: Usage | None, rate: Rate) -> int:

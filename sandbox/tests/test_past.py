@@ -55,7 +55,9 @@ def test_the_past_is_on_the_books_and_the_books_are_right(catalogue, tmp_path):
     days = [first.date() + timedelta(days=back) for back in range(20)]
     totals = [reports.total(organization, Span(day, day, UTC), Which()) for day in days]
     assert all(total.requests and total.cost_nanos for total in totals)
-    assert ApiKey.objects.filter(organization=organization).count() == 3
+    keys = ApiKey.objects.filter(organization=organization)
+    assert len(keys) == 3
+    assert all(first <= key.created_at < key.last_used_at < now for key in keys)
     assert Image.objects.count() == 4
     assert Conversation.objects.filter(organization=organization).count() == 2
     told = snapshot.build(timezone.now())
