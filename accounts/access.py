@@ -89,8 +89,8 @@ def organization_for(request: Any, slug: str, role: Role, *, while_closing: bool
     return membership.organization
 
 
-def origin_of(request: HttpRequest) -> audit.Origin:
-    """Where a change comes from, for the audit log."""
+def origin_of(request: HttpRequest, *, via: str = "") -> audit.Origin:
+    """Where a change comes from, for the audit log; `via` names what made it in nobody's name."""
     return audit.Origin(
-        ip=get_adapter(request).get_client_ip(request), user_agent=request.headers.get("user-agent", "")
+        ip=get_adapter(request).get_client_ip(request), user_agent=request.headers.get("user-agent", ""), via=via
     )

@@ -9,7 +9,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request as ApiRequest
 
-from accounts import access, api_sessions, audit, key_format, sign_in, tokens
+from accounts import access, api_sessions, key_format, sign_in, tokens
 from accounts.models import ApiKey, ApiSession, Membership, Organization, Role, User
 from proxy.api.errors import NO_KEY
 from proxy.gateway import keys
@@ -184,9 +184,8 @@ def member_of(access_token: str, organization: str = "") -> Member:
 def who(request: ApiRequest) -> dict[str, Any]:
     """`by` and `origin` for a verb: the person, or else the key that it was done with."""
     caller: Caller | Member = request.user
-    origin = access.origin_of(request._request)
     via = f"key {caller.row.masked}" if caller.row else ""
-    return {"by": caller.actor, "origin": audit.Origin(origin.ip, origin.user_agent, via)}
+    return {"by": caller.actor, "origin": access.origin_of(request._request, via=via)}
 
 
 def wire_request(request: Any) -> Request:

@@ -11,7 +11,7 @@ from rest_framework.decorators import authentication_classes, permission_classes
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from accounts import audit, second_factor
+from accounts import second_factor
 from accounts.access import origin_of
 from accounts.models import ApiKey, Organization, User
 from accounts.scopes import ADMIN
@@ -70,8 +70,7 @@ def for_operators(view: Any) -> Any:
 
 def who(request: Request) -> dict[str, Any]:
     """`by` and `origin` for a verb."""
-    origin = origin_of(request._request)
-    return {"by": request.user.by, "origin": audit.Origin(origin.ip, origin.user_agent, request.user.via)}
+    return {"by": request.user.by, "origin": origin_of(request._request, via=request.user.via)}
 
 
 def organization_of(request: Request, given: object) -> Organization:

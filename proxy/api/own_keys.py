@@ -11,12 +11,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts import keys
-from accounts.access import may_change, origin_of
+from accounts.access import may_change
 from accounts.models import ApiKey
 from billing import standings
 from proxy.api import key_budgets, numbers
 from proxy.api.answers import key_as_dict
-from proxy.api.authentication import Member, MemberAuthentication, may
+from proxy.api.authentication import Member, MemberAuthentication, may, who
 from proxy.api.errors import NotFound
 from proxy.gateway.errors import Forbidden, InvalidRequest
 
@@ -75,7 +75,7 @@ def api_key(request: Request, public_id: Any) -> Response:
         _change(request, key)
     if request.method != "DELETE":
         return Response(_told([key], member)[0])
-    keys.revoke(key=key, by=member.actor, origin=origin_of(request._request))
+    keys.revoke(key=key, **who(request))
     return Response({"id": str(key.public_id), "object": "api_key", "deleted": True})
 
 
@@ -110,9 +110,7 @@ def _create(request: Request) -> Response:
         key_budgets.check_role(member)
     try:
         with transaction.atomic():
-            issued = keys.issue(
-                organization=member.organization, by=member.actor, origin=origin_of(request._request), **fields
-            )
+            issued = keys.issue(organization=member.organization, **who(request), **fields)
             if form is not None:
                 key_budgets.save(issued.key, form, by=member, request=request._request)
     except keys.InvalidKey as error:
@@ -138,7 +136,7 @@ def _change(request: Request, key: ApiKey) -> None:
     try:
         with transaction.atomic():
             if fields:
-                keys.change(key=key, by=member.actor, origin=origin_of(request._request), **fields)
+                keys.change(key=key, **who(request), **fields)
                 key.refresh_from_db()
             if form is not None:
                 key_budgets.save(key, form, by=member, request=request._request)

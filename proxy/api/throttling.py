@@ -60,10 +60,11 @@ class KeyThrottle(BaseThrottle):
         if not rpm:
             return True
         wait_us, busy_us = _count(who, rpm)
+        allowance = Allowance(rpm, 0, busy_us, 0)
         if wait_us > 0:
-            standing = Allowance(rpm, 0, busy_us, 0).headers()
-            raise RateLimited(unit="requests", limit=rpm, retry_after_s=max(wait_us, 1000) / 1e6, standing=standing)
-        request._request.allowance = Allowance(rpm, 0, busy_us, 0)
+            retry_after_s = max(wait_us, 1000) / 1e6
+            raise RateLimited(unit="requests", limit=rpm, retry_after_s=retry_after_s, standing=allowance.headers())
+        request._request.allowance = allowance
         return True
 
 
