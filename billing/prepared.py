@@ -1,4 +1,4 @@
-"""Calls of SQL functions over one connection, straight through libpq: a third of the CPU of a cursor's."""
+"""Calls of SQL functions over one connection, straight through libpq: some three fifths of a cursor's CPU."""
 
 import asyncio
 from collections.abc import Callable, Sequence
