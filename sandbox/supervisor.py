@@ -278,7 +278,7 @@ class Supervisor:
             "--loop",
             "uvloop",
             "--http",
-            "httptools",
+            "config.http_protocol:HttpProtocol",
             "--ws",
             "websockets-sansio",
             "--no-access-log",

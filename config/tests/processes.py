@@ -345,6 +345,7 @@ class Installation:
         """uvicorn with `config.asgi:application`; ready when it answers `/ready`."""
         port = port or free_port()
         argv = [sys.executable, "-m", "uvicorn", "config.asgi:application", "--host", HOST, "--port", str(port)]
+        argv += ["--http", "config.http_protocol:HttpProtocol"]
         argv += ["--ws", "websockets-sansio", "--no-access-log", "--no-proxy-headers", "--log-level", "warning"]
         argv += ["--timeout-graceful-shutdown", str(graceful_s)]
         argv += ["--workers", str(workers)] if workers > 1 else []
