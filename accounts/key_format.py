@@ -10,6 +10,7 @@ import re
 import secrets
 import string
 import zlib
+from collections.abc import Callable
 
 PREFIX = "sk-tup-"
 ID_LENGTH = 12
@@ -40,6 +41,18 @@ def public_prefix(secret: str) -> str:
 def digest_of(secret: str, pepper: str) -> str:
     """The keyed digest that is stored in the key's place: hex HMAC-SHA256."""
     return hmac.digest(pepper.encode(), secret.encode(), hashlib.sha256).hex()
+
+
+def digester(pepper: str) -> Callable[[str], str]:
+    """`digest_of` with this pepper, in half the time: the pepper's own part of it is done once."""
+    begun = hmac.new(pepper.encode(), digestmod=hashlib.sha256)
+
+    def digest_of(secret: str) -> str:
+        whole = begun.copy()
+        whole.update(secret.encode())
+        return whole.hexdigest()
+
+    return digest_of
 
 
 def _checksum(text: str) -> str:

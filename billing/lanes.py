@@ -11,7 +11,7 @@ import math
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import orjson
@@ -133,7 +133,10 @@ class Lane:
     @property
     def size(self) -> int:
         """How many rows wait or are being sent."""
-        return sum(len(call.queue) for call in self.calls) + len(self._in_flight)
+        size = len(self._in_flight)
+        for call in self.calls:
+            size += len(call.queue)
+        return size
 
     def put(self, call: Call, payload: Any, *, expires_in_s: float | None = None) -> "asyncio.Future[Any]":
         """Queue `payload`; the future is resolved after the commit. Cancelling it does not take back what was sent."""
@@ -186,12 +189,13 @@ class Lane:
         if any(call.queue for call in self.calls):
             self._wake.set()
 
-    async def execute(self, sql: str, parameters: Iterable[Any]) -> Any:
-        """One statement, tried again until PostgreSQL answers; returns the first value of its first row, if any."""
+    async def execute(self, sql: str, *parameters: str) -> None:
+        """One statement, tried again until PostgreSQL answers."""
         attempt = 0
         while True:
             try:
-                return await self._execute(sql, parameters)
+                await self._value(sql, tuple(parameter.encode() for parameter in parameters))
+                return
             except (psycopg.Error, OSError) as error:
                 attempt += 1
                 if _is_poison(error, attempt):
@@ -256,29 +260,22 @@ class Lane:
 
     async def _call(self, sql: str, parameters: tuple[bytes, ...]) -> Any:
         """The JSON that one call of a function answers."""
-        with self._watched():
-            assert self._calls is not None  # noqa: S101 - for the type checker
-            answer = await self._calls.value(sql, parameters)
+        answer = await self._value(sql, parameters)
         return None if not answer else orjson.loads(answer)
 
-    async def _execute(self, sql: str, parameters: Iterable[Any]) -> Any:
-        with self._watched() as connection:
-            cursor = await connection.execute(sql, tuple(parameters), prepare=True)
-            row = await cursor.fetchone() if cursor.description else None
-        return row[0] if row else None
-
-    @contextlib.contextmanager
-    def _watched(self) -> Iterator[psycopg.AsyncConnection[Any]]:
-        """The connection. A stalled network raises nothing: past the deadline its socket is shut down, and it fails."""
-        connection = self._connection
-        if connection is None or connection.closed:
+    async def _value(self, sql: str, parameters: tuple[bytes, ...]) -> bytes | None:
+        """The first value of the first row. A stalled network raises nothing: past the deadline the socket is shut
+        down, and the connection fails."""
+        connection, calls = self._connection, self._calls
+        if connection is None or calls is None or connection.closed:
             raise psycopg.OperationalError("not connected")
         watchdog = self._loop.call_later(self._deadline_s, _sever, connection)
         try:
-            yield connection
+            value = await calls.value(sql, parameters)
         finally:
             watchdog.cancel()
         self.down_since = None
+        return value
 
     async def _recover(self, error: Exception, attempt: int) -> None:
         """Wait a moment after a failure; connect again if the connection is gone."""
@@ -325,15 +322,17 @@ class Lane:
             keepalives_count=3,
         )
         self._connection = connection
-        self._calls = PreparedCalls(connection)
         watchdog = self._loop.call_later(self._deadline_s, _sever, connection)
         try:
             for name, value in self._settings.items():
                 await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
         finally:
             watchdog.cancel()
+        self._calls = PreparedCalls(connection)
 
     def _disconnect(self) -> None:
+        if self._calls is not None:
+            self._calls.close()
         if self._connection is not None:
             with contextlib.suppress(psycopg.Error):
                 self._connection.pgconn.finish()

@@ -1,6 +1,7 @@
 """Calls of SQL functions over one connection, straight through libpq: some three fifths of a cursor's CPU."""
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 
 import psycopg
@@ -13,14 +14,29 @@ _FINE = {pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK}
 class PreparedCalls:
     """Prepares each statement once and sends it its parameters as text.
 
-    One call at a time, and nothing else on the connection meanwhile. A call that is cancelled leaves the connection in
-    the middle of an answer: close it.
+    One call at a time, and nothing else on the connection until `close`. A call that is cancelled leaves the
+    connection in the middle of an answer: close both.
+
+    The socket is watched all the time, under a number of our own: to begin and end it with each call costs two system
+    calls, and libpq closes its own number when the connection is lost, which the next connection of anybody may have.
     """
 
     def __init__(self, connection: psycopg.AsyncConnection[object]) -> None:
         self._pgconn = connection.pgconn
         self._loop = asyncio.get_running_loop()
         self._names: dict[str, bytes] = {}
+        self._waiter: asyncio.Future[None] | None = None
+        self._socket = -1 if connection.closed else os.dup(self._pgconn.socket)
+        if self._socket >= 0:
+            self._loop.add_reader(self._socket, self._wake)
+
+    def close(self) -> None:
+        """Watch no longer. May be repeated."""
+        if self._socket >= 0:
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+            os.close(self._socket)
+            self._socket = -1
 
     async def value(self, sql: str, parameters: Sequence[bytes]) -> bytes | None:
         """The first value of the first row as PostgreSQL writes it, None if there is none.
@@ -55,27 +71,29 @@ class PreparedCalls:
                 return result
 
     async def _ready(self, *, for_more: bool) -> None:
-        """Until something can be read, or with `for_more` written.
-
-        Nobody watches the socket while libpq works on it: libpq closes it when the connection is lost, and the next
-        connection of anybody may then have its number.
-        """
-        ready = self._loop.create_future()
-        socket = self._pgconn.socket
-        self._loop.add_reader(socket, _wake, ready)
+        """Until something can be read, or with `for_more` written."""
+        if self._socket < 0:
+            raise psycopg.OperationalError("not connected")
+        self._waiter = self._loop.create_future()
         if for_more:
-            self._loop.add_writer(socket, _wake, ready)
+            self._loop.add_writer(self._socket, self._wake)
         try:
-            await ready
+            await self._waiter
         finally:
-            self._loop.remove_reader(socket)
-            if for_more:
-                self._loop.remove_writer(socket)
+            self._waiter = None
+            if for_more and self._socket >= 0:
+                self._loop.remove_writer(self._socket)
 
-
-def _wake(ready: "asyncio.Future[None]") -> None:
-    if not ready.done():
-        ready.set_result(None)
+    def _wake(self) -> None:
+        if self._waiter is not None:
+            if not self._waiter.done():
+                self._waiter.set_result(None)
+            return
+        # Nobody asked: PostgreSQL says something of its own accord, or the connection ends.
+        try:
+            self._pgconn.consume_input()
+        except psycopg.Error:
+            self.close()
 
 
 def _numbered(sql: str) -> bytes:

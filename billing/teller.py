@@ -347,14 +347,14 @@ class Teller:
             await lane.execute(
                 "INSERT INTO billing_worker (id, seen_at) VALUES (%s, clock_timestamp()) "
                 "ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, stopped_at = NULL",
-                (self.worker_id,),
+                str(self.worker_id),
             )
             self._beat_at = now
         if self._progress:
             batch, self._progress = self._progress, {}
             rows = [{"request_id": request_id, "progress": progress} for request_id, progress in batch.items()]
             with contextlib.suppress(psycopg.DataError):
-                await lane.execute("SELECT billing_checkpoint(%s::json)", (orjson.dumps(clean(rows)).decode(),))
+                await lane.execute("SELECT billing_checkpoint(%s::json)", orjson.dumps(clean(rows)).decode())
 
 
 def _verdict(answer: list[Any]) -> Granted | Refused:
@@ -402,8 +402,8 @@ async def _bury(lane: Lane, call: Call, job: Job, error: psycopg.Error) -> None:
     payload.pop("response", None)
     reason = f"{error.sqlstate}: {error.diag.message_primary}".replace("\0", "")
     insert = "INSERT INTO billing_deadletter (kind, request_id, payload, error) VALUES (%s, %s, %s::jsonb, %s)"
-    request_id = job.payload.request_id
+    request_id = str(job.payload.request_id)
     try:
-        await lane.execute(insert, (call.kind, request_id, orjson.dumps(payload).decode(), reason))
+        await lane.execute(insert, call.kind, request_id, orjson.dumps(payload).decode(), reason)
     except psycopg.Error:
-        await lane.execute(insert, (call.kind, request_id, "{}", reason))
+        await lane.execute(insert, call.kind, request_id, "{}", reason)

@@ -31,7 +31,7 @@ class Keyring:
     """A cache of live keys by digest. `hear()` and `go_deaf()` are told by the listener whether changes arrive."""
 
     def __init__(self, *, pepper: str) -> None:
-        self._pepper = pepper
+        self._digest_of = key_format.digester(pepper)
         self._keys: OrderedDict[str, tuple[Key, float]] = OrderedDict()
         self._digests: dict[int, set[str]] = {}  # by organization
         self._loader = Loader(key_snapshots.read)
@@ -45,9 +45,10 @@ class Keyring:
         """See `proxy.gateway.keys.Keyring`."""
         if secret.startswith(passes.PREFIX):
             return await self._find_by_pass(secret)
-        if not key_format.is_well_formed(secret):
+        digest = self._digest_of(secret)
+        if digest not in self._keys and not key_format.is_well_formed(secret):
             return None
-        return await self.find_digest(key_format.digest_of(secret, self._pepper))
+        return await self.find_digest(digest)
 
     async def find_digest(self, digest: str) -> Key | None:
         """See `proxy.gateway.keys.Keyring`."""

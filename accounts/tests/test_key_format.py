@@ -26,6 +26,7 @@ def test_other_strings_are_no_keys(text):
 def test_the_digest_is_keyed_and_is_no_key():
     secret = key_format.generate()
     digest = key_format.digest_of(secret, "pepper")
+    assert digest == key_format.digester("pepper")(secret)
     assert digest != key_format.digest_of(secret, "another pepper")
     assert secret not in digest
     assert not key_format.is_well_formed(digest)

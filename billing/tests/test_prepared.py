@@ -37,6 +37,7 @@ async def test_what_is_refused_leaves_the_connection_in_order(connection):
     with pytest.raises(psycopg.errors.SyntaxError):
         await calls.value("SELEKT", ())
     assert await calls.value("SELECT 1 / %s::int", (b"1",)) == b"1"
+    calls.close()
     assert await (await connection.execute("SELECT 2")).fetchone() == (2,)
 
 
@@ -76,3 +77,21 @@ async def test_nobody_watches_a_socket_that_libpq_may_close(connection):
         await calls.value("SELECT 1", ())
     assert len(watched) > 3
     assert not any(watched)
+
+
+async def test_what_is_not_asked_for_is_read_and_an_end_ends_the_watch(connection, dsn):
+    """A socket that can be read and that nobody reads would keep the event loop busy for nothing."""
+    calls = PreparedCalls(connection)
+    pid = (await calls.value("SELECT pg_backend_pid()", ())).decode()
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as other:
+        await calls.value("LISTEN something", ())
+        await other.execute("NOTIFY something")
+        assert await calls.value("SELECT 1", ()) == b"1"
+        await other.execute("SELECT pg_terminate_backend(%s::int)", (pid,))
+    async with asyncio.timeout(10):
+        while calls._socket >= 0:  # noqa: ASYNC110 - ended by the loop
+            await asyncio.sleep(0.01)
+    assert connection.closed
+    with pytest.raises(psycopg.OperationalError):
+        await calls.value("SELECT 1", ())
+    calls.close()
