@@ -15,8 +15,6 @@ to 2x.
 import argparse
 import contextlib
 import json
-import os
-import platform
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -25,7 +23,18 @@ from typing import Any
 
 from bench.figures import median_ratio, medians
 from bench.peers import Missing, Upstreams, start_nginx
-from bench.targets import CONNECTIONS, CREDIT_NANOS, Failed, Target, listens, load, measure, peak_memory_mb, say
+from bench.targets import (
+    CONNECTIONS,
+    CREDIT_NANOS,
+    Failed,
+    Target,
+    listens,
+    load,
+    machine,
+    measure,
+    peak_memory_mb,
+    say,
+)
 from config.tests.processes import HOST, Installation, Service
 from sandbox.processes import free_port
 
@@ -81,7 +90,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                     runs.setdefault((target.name, kind), []).append(result)
         quarter = medians(runs["ours", "json"])["requests_per_s"] / 4
         open_loop: dict[str, list[dict[str, float]]] = {}
-        for _ in range(2):
+        for _ in range(3):
             for target in (upstream, *measured):
                 say(f"open loop at {quarter:.0f}/s: {target.name}")
                 result = measure(target, "json", seconds=options.seconds, stores=(postgres,), rate=quarter)
@@ -94,7 +103,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     latency = {name: medians(results) for name, results in open_loop.items()}
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
+        "machine": machine(),
         "connections": CONNECTIONS,
         "rounds": options.rounds,
         "seconds": options.seconds,
@@ -103,6 +112,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "open_loop": {
             "rate": quarter,
             "latency": latency,
+            "cpu_ratios": {
+                name: median_ratio(
+                    (mine["cpu_ms"], its["cpu_ms"]) for mine, its in zip(open_loop["ours"], found, strict=True)
+                )
+                for name, found in open_loop.items()
+                if name not in {"upstream", "ours"}
+            },
             "added_ms": {
                 name: {q: latency[name][q] - latency["upstream"][q] for q in ("p50_ms", "p99_ms")}
                 for name in latency
@@ -147,6 +163,9 @@ def show(report: dict[str, Any]) -> None:
     print(f"\nadded latency at a quarter of capacity ({report['open_loop']['rate']:.0f} requests/s)")
     for name, row in added.items():
         print(f"  {name:<13}p50 {row['p50_ms']:>7.2f} ms   p99 {row['p99_ms']:>7.2f} ms")
+    print("\nours as a multiple at that rate")
+    for name, ratio in report["open_loop"]["cpu_ratios"].items():
+        print(f"  of {name:<17}{ratio:>8.2f} x CPU")
     slow = report["slow_streams"]
     print(
         f"\n{slow['streams']:,} of {SLOW_STREAMS:,} slow streams at once finished, in {slow['seconds']:.1f} s: "

@@ -5,7 +5,8 @@ Beside what `make bench` compares come peers (`bench.peers`), and what growth an
 
 - throughput and CPU of JSON, a burst stream, a paced stream, embeddings and Realtime, as medians of the rounds; ratios
   are taken within a round; CPU is what the kernel charged to the target's process tree, the stores' apart;
-- latency added to the upstream's own at fixed rates, open loop: counted from when a request was due;
+- latency added to the upstream's own at fixed rates, open loop: counted from when a request was due; and CPU there,
+  where every target bears the same load;
 - memory of the process tree with 1,000 slow streams at once;
 - a cold start: from the start of the process to the first whole answer, the better of two.
 
@@ -18,7 +19,6 @@ import asyncio
 import contextlib
 import json
 import os
-import platform
 import resource
 import sys
 import time
@@ -40,6 +40,7 @@ from bench.targets import (
     attempt,
     cpu_s,
     listens,
+    machine,
     measure,
     memory_mb,
     say,
@@ -52,7 +53,7 @@ from sandbox.processes import free_port
 RESULTS = Path(__file__).parent / "results"
 KINDS = ("json", "burst", "paced", "embeddings")
 RATES = (("json", 25.0), ("json", 250.0), ("json", 1_000.0), ("burst", 10.0), ("burst", 250.0))
-OPEN_ROUNDS = 2
+OPEN_ROUNDS = 3
 OPEN_CONNECTIONS = 64
 # Beyond this share of its own closed-loop throughput a target only queues: it is told as saturated.
 SATURATED = 0.8
@@ -61,6 +62,13 @@ STREAMS_PATIENCE_S = 45.0
 ANSWERS_WITHIN_S = 60.0
 PARTS = ("peers", "growth", "hot")
 FILES = 16_384
+
+
+def _same_load(kind: str, rate: float) -> str:
+    return f"{kind} at {rate:.0f}/s"
+
+
+SAME_LOADS = tuple(_same_load(kind, rate) for kind, rate in RATES)
 
 
 @dataclass
@@ -198,7 +206,7 @@ def open_loops(field_: Field, runs: Runs, *, seconds: float, stores: tuple[int, 
     capacity = {key: medians(found)["requests_per_s"] for key, found in runs.found.items() if found}
     for _ in range(OPEN_ROUNDS):
         for kind, rate in RATES:
-            name = f"{kind} at {rate:.0f}/s"
+            name = _same_load(kind, rate)
             for target in (field_.upstream, *field_.targets):
                 if target is not field_.upstream and rate > SATURATED * capacity.get((target.name, kind), 0.0):
                     runs.failures.setdefault(f"{target.name} {name}", "saturated")
@@ -261,6 +269,9 @@ def compare(runs: Runs, names: list[str]) -> dict[str, dict[str, float]]:
             if pairs := runs.pairs("ours", other, kind, cpu):
                 throughput = median_ratio(runs.pairs("ours", other, kind, speed))
                 found[f"{other} {kind}"] = {"cpu": median_ratio(pairs), "throughput": throughput}
+        for name in SAME_LOADS:
+            if pairs := runs.pairs("ours", other, name, "cpu_ms"):
+                found[f"{other} {name}"] = {"cpu": median_ratio(pairs), "throughput": 1.0}
     return found
 
 
@@ -270,13 +281,13 @@ REALTIME = ("realtime", "cpu_us", "messages_per_s")
 def added(runs: Runs, names: list[str]) -> dict[str, dict[str, float]]:
     """Milliseconds that each target adds to the upstream's own, by target and rate."""
     return {
-        f"{name} {kind} at {rate:.0f}/s": {
+        f"{name} {load}": {
             figure: median_difference(pairs)
             for figure in ("p50_ms", "p99_ms")
-            if (pairs := runs.pairs(name, "upstream", f"{kind} at {rate:.0f}/s", figure))
+            if (pairs := runs.pairs(name, "upstream", load, figure))
         }
         for name in names
-        for kind, rate in RATES
+        for load in SAME_LOADS
     }
 
 
@@ -306,18 +317,6 @@ def peers(options: argparse.Namespace) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------- the report
-def machine() -> dict[str, Any]:
-    model = ""
-    with contextlib.suppress(OSError):
-        model = Path("/proc/cpuinfo").read_text().partition("model name")[2].partition("\n")[0].lstrip("\t :")
-    return {
-        "cpus": os.cpu_count(),
-        "cpu": model,
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-    }
-
-
 def busy_s() -> float:
     """Seconds that all CPUs of the machine have worked since it started."""
     fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]

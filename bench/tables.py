@@ -70,6 +70,7 @@ def _head(report: dict[str, Any]) -> str:
 
 def _peers(found: dict[str, Any]) -> list[str]:
     parts = ["#### Beside its peers", _absent(found), _cpu(found), _throughput(found), _ratios(found)]
+    parts += [_same_loads(found)]
     parts += ["Latency added to the upstream's own, open loop, p50 / p99 in ms:", _latency(found)]
     return [part for part in [*parts, _rest(found), _failures(found)] if part]
 
@@ -119,6 +120,22 @@ def _ratios(found: dict[str, Any]) -> str:
     return f"Our CPU as a multiple of theirs, medians of the rounds' own ratios:\n\n{table(['', *names], rows)}"
 
 
+def _same_loads(found: dict[str, Any]) -> str:
+    """CPU where all bear the same load."""
+    names = found["targets"]
+    loads = list(dict.fromkeys(key.partition(" ")[2] for key in found["added_ms"]))
+
+    def cell(name: str, load: str) -> str:
+        if f"{name} {load}" not in found["results"]:
+            return _absence(found, name, load)
+        cpu, ratio = _cell(found, name, load, "cpu_ms"), found["ratios"].get(f"{name} {load}")
+        return f"{cpu} ({number(ratio['cpu'], 2)} ×)" if ratio else cpu
+
+    rows = [[load, *(cell(name, load) for name in names)] for load in loads]
+    note = "CPU at the same load, open loop, ms a request, and in brackets ours as a multiple of it:"
+    return f"{note}\n\n{table(['', *names], rows)}"
+
+
 def _latency(found: dict[str, Any]) -> str:
     names = found["targets"]
     rates = list(dict.fromkeys(key.partition(" ")[2] for key in found["added_ms"]))
@@ -127,10 +144,15 @@ def _latency(found: dict[str, Any]) -> str:
         added = found["added_ms"].get(f"{name} {rate}")
         if added:
             return f"{number(added['p50_ms'], 2)} / {number(added['p99_ms'], 2)}"
-        why = found["failures"].get(f"{name} {rate}", "—")
-        return "saturated" if why.startswith("saturated") else "failed" if why != "—" else why
+        return _absence(found, name, rate)
 
     return table(["", *names], [[rate, *(cell(name, rate) for name in names)] for rate in rates])
+
+
+def _absence(found: dict[str, Any], name: str, load: str) -> str:
+    """Why a target has no figure at a rate."""
+    why = found["failures"].get(f"{name} {load}")
+    return "—" if why is None else "saturated" if why.startswith("saturated") else "failed"
 
 
 def _rest(found: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -58,6 +59,19 @@ def _waited_for_s(pid: int) -> float:
 def stores_of(site: Installation) -> tuple[int, ...]:
     """The processes of PostgreSQL and Redis."""
     return tuple(one.process.pid for one in (site.postgres, site.redis) if one.process is not None)
+
+
+def machine() -> dict[str, Any]:
+    """What a run was made on. Who built Python, and how, is worth as much as a processor."""
+    model = ""
+    with contextlib.suppress(OSError):
+        model = Path("/proc/cpuinfo").read_text().partition("model name")[2].partition("\n")[0].lstrip("\t :")
+    return {
+        "cpus": os.cpu_count(),
+        "cpu": model,
+        "platform": platform.platform(),
+        "python": f"{platform.python_version()} ({platform.python_compiler()})",
+    }
 
 
 def listens(port: int) -> Callable[[], bool]:

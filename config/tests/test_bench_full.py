@@ -113,9 +113,23 @@ def test_the_markdown_tells_what_is_missing_and_whether_the_machine_was_busy():
         "targets": ["ours", "peer"],
         "missing": {"nginx": "nginx is not installed"},
         "failures": {"peer burst": "peer, burst: 500", "peer json at 250/s": "saturated"},
-        "results": {"ours json": run(0.25, 3611.0), "peer json": run(2.5, 50.0)},
-        "ratios": {"peer json": {"cpu": 0.1, "throughput": 72.0}},
-        "added_ms": {"ours json at 250/s": {"p50_ms": 1.2, "p99_ms": 5.6}, "peer json at 250/s": {}},
+        "results": {
+            "ours json": run(0.25, 3611.0),
+            "peer json": run(2.5, 50.0),
+            "ours json at 25/s": run(0.5, 25.0),
+            "ours json at 250/s": run(0.4, 250.0),
+            "peer json at 25/s": run(4.0, 25.0),
+        },
+        "ratios": {
+            "peer json": {"cpu": 0.1, "throughput": 72.0},
+            "peer json at 25/s": {"cpu": 0.125, "throughput": 1.0},
+        },
+        "added_ms": {
+            "ours json at 25/s": {"p50_ms": 1.1, "p99_ms": 5.5},
+            "peer json at 25/s": {"p50_ms": 11.0, "p99_ms": 55.0},
+            "ours json at 250/s": {"p50_ms": 1.2, "p99_ms": 5.6},
+            "peer json at 250/s": {},
+        },
         "cold_start_s": {"ours": 2.5},
         "idle_mb": {"ours": 120.0},
     }
@@ -135,6 +149,8 @@ def test_the_markdown_tells_what_is_missing_and_whether_the_machine_was_busy():
     assert "| JSON, about 600 bytes | 0.1 × |" in text
     assert "| burst stream, 64 chunks | — | failed |" in text
     assert "| json at 250/s | 1.2 / 5.6 | saturated |" in text
+    assert "| json at 25/s | 0.5 | 4 (0.12 ×) |" in text
+    assert "| json at 250/s | 0.4 | saturated |" in text
     assert "- peer, burst: 500" in text
     assert "Other programs" not in tables.markdown(report | {"others_cpu": 0.02})
 
