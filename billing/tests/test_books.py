@@ -1,5 +1,6 @@
 """The ledger's verbs, what PostgreSQL refuses, and that reconciliation finds every kind of drift."""
 
+import re
 from io import StringIO
 from uuid import uuid4
 
@@ -119,6 +120,7 @@ def used(run, teller, customer):
         "UPDATE billing_usagerecord SET settled_at = now(), cost_nanos = 0 WHERE settled_at IS NULL",
         "UPDATE billing_usagerecord SET transfer_id = 1 WHERE settled_at IS NULL",
         "UPDATE billing_usagerecord SET usage = '{}' WHERE settled_at IS NULL",
+        "UPDATE billing_usagerecord SET settled_at = now(), org_label = 'other' WHERE settled_at IS NULL",
         "DELETE FROM billing_usagerecord",
         "TRUNCATE billing_usagerecord",
         "TRUNCATE billing_usagerecord_default",
@@ -132,6 +134,17 @@ def test_postgresql_refuses_to_change_the_past(used, statement):
     with pytest.raises(DatabaseError):
         sql(statement)
     assert reconciliation.check() == []
+
+
+def test_every_column_of_a_usage_record_is_kept_in_every_partition(db):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 'billing_refuse_change'")
+        guards = [row[0] for row in cursor.fetchall() if "billing_usagerecord" in row[0]]
+        cursor.execute("SELECT count(*) FROM pg_partition_tree('billing_usagerecord')")
+        assert len(guards) == cursor.fetchone()[0] > 1
+    columns = {field.column for field in UsageRecord._meta.fields} - {"settled_at", "transfer_id"}
+    for guard in guards:
+        assert columns == set(re.findall(r"old\.(\w+) IS DISTINCT FROM new\.\1\b", guard))
 
 
 def test_truncating_one_month_is_refused(used):
