@@ -186,6 +186,16 @@ class Order(models.Model):
         return f"{self.subscription.plan.name} plan" if self.subscription is not None else ""
 
     @property
+    def was_taken_back(self) -> bool:
+        """Whether some of the payment was refunded, or is in dispute or lost to one."""
+        return bool(self.refunded_cents or self.disputed_cents)
+
+    @property
+    def is_refunded(self) -> bool:
+        """Whether all of the payment was refunded."""
+        return 0 < self.paid_cents <= self.refunded_cents
+
+    @property
     def credit_nanos(self) -> int:
         return self.credits * NANOS_PER_CREDIT
 
