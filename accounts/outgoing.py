@@ -21,6 +21,10 @@ TIMEOUT_S = 5.0  # of each step
 DEADLINE_S = 15.0  # of all of them
 MAX_ANSWER_BYTES = 64 * 1024
 PORTS = frozenset({443, 8443})
+# Names that lead inside wherever they are asked: RFC 6761, 6762 and 8375, and ICANN's own for private networks.
+PRIVATE_NAMES = ("localhost", "local", "internal", "home.arpa")
+PRIVATE = "The host is not on the public internet."
+UNRESOLVABLE = "The host name cannot be resolved."
 
 
 class ForbiddenAddress(ValueError):
@@ -28,7 +32,10 @@ class ForbiddenAddress(ValueError):
 
 
 def check_url(url: str) -> None:
-    """Refuse what cannot be called, before it is kept. Raises `ForbiddenAddress`. Its IP is checked when calling."""
+    """Refuse what cannot be called, before it is kept. Raises `ForbiddenAddress`.
+
+    No name is resolved for it: where a name leads is checked when calling.
+    """
     try:
         parts = urlsplit(url)
         port = parts.port or 443
@@ -40,17 +47,35 @@ def check_url(url: str) -> None:
         raise ForbiddenAddress("Leave user names and passwords out of the address.")
     if port not in PORTS:
         raise ForbiddenAddress("Only the ports 443 and 8443 are called.")
+    _check_host(parts.hostname.rstrip("."))
 
 
 def resolve(host: str, port: int) -> str:
     """An address of `host`, all of whose addresses are public. Raises `ForbiddenAddress`."""
     try:
-        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+        found = _addresses(host, port)
     except (OSError, UnicodeError):
-        raise ForbiddenAddress("The host name cannot be resolved.") from None
+        raise ForbiddenAddress(UNRESOLVABLE) from None
     if not found or not all(is_public(address) for address in found):
-        raise ForbiddenAddress("The host is not on the public internet.")
+        raise ForbiddenAddress(PRIVATE)
     return min(found)
+
+
+def _check_host(host: str) -> None:
+    """Refuse an IP address that is not public, however it is written, and names that lead inside."""
+    try:
+        found = _addresses(host.partition("%")[0], None, socket.AI_NUMERICHOST)
+    except OSError:  # a name
+        found = set()
+    except ValueError:
+        raise ForbiddenAddress(UNRESOLVABLE) from None
+    is_private_name = any(host == name or host.endswith(f".{name}") for name in PRIVATE_NAMES)
+    if is_private_name or not all(is_public(address) for address in found):
+        raise ForbiddenAddress(PRIVATE)
+
+
+def _addresses(host: str, port: int | None, flags: int = 0) -> set[str]:
+    return {str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)}
 
 
 class _Timed(httpcore.NetworkStream):

@@ -53,7 +53,8 @@ def add(
 ) -> Made:
     """Send events of these kinds, or of all, to `url` from now on. Raises `InvalidWebhook`; with a `public_id` used
     before, `AlreadyAdded`."""
-    _check(url, kinds)
+    _check_url(url)
+    _check_kinds(kinds)
     secret = signing.new_secret()
     with transaction.atomic():
         Organization.objects.select_for_update().get(pk=organization.pk)
@@ -86,8 +87,10 @@ def change(
     origin: audit.Origin | None = None,
 ) -> None:
     """Change where and what is sent, and whether. Events of the time that it was off are not sent later; the feed has
-    them. Raises `InvalidWebhook`."""
-    _check(url, kinds)
+    them. Raises `InvalidWebhook`; not for an address that it has already when it is turned off."""
+    if is_enabled or url != webhook.url:
+        _check_url(url)
+    _check_kinds(kinds)
     with transaction.atomic():
         found = Webhook.objects.select_for_update().get(pk=webhook.pk)
         was_enabled = found.is_enabled
@@ -149,11 +152,14 @@ def give_up_pending(webhook: Webhook) -> int:
     return waiting.update(state=Delivery.State.DEAD, ended_at=timezone.now())
 
 
-def _check(url: str, kinds: Collection[str]) -> None:
+def _check_url(url: str) -> None:
     try:
         outgoing.check_url(url)
     except outgoing.ForbiddenAddress as error:
         raise InvalidWebhook("url", str(error)) from None
+
+
+def _check_kinds(kinds: Collection[str]) -> None:
     for kind in kinds:
         if kind not in events.KINDS:
             raise InvalidWebhook("kinds", f"There is no event {kind}.")

@@ -244,7 +244,13 @@ def test_a_test_is_sent_now_and_is_not_in_the_feed(server, organization):
     assert events.since(events.Cursor(), limit=10, organization=organization) == []
 
 
-@pytest.mark.parametrize("url", ["http://hooks.example/", "https://u:p@hooks.example/", "https://hooks.example:22/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://hooks.example/", "https://u:p@hooks.example/", "https://hooks.example:22/", "https://127.0.0.1/",
+        "https://hooks.internal/",
+    ],
+)  # fmt: skip
 def test_addresses_that_are_never_called_are_refused(organization, url):
     with pytest.raises(webhooks.InvalidWebhook) as refused:
         webhooks.add(organization=organization, url=url, by=None)
@@ -253,11 +259,20 @@ def test_addresses_that_are_never_called_are_refused(organization, url):
         webhooks.add(organization=organization, url="https://hooks.example/", kinds=["no.such"], by=None)
 
 
-def test_a_private_address_is_refused_when_it_is_called(organization):
-    webhooks.add(organization=organization, url="https://127.0.0.1/", by=None)
+def test_a_private_address_of_before_is_not_called_and_can_be_turned_off(organization):
+    made = _add(organization).webhook
+    Webhook.objects.update(url="https://127.0.0.1/")
+    made.refresh_from_db()
     _record(organization)
     _run()
     assert "not on the public internet" in Delivery.objects.get().tries.get().error
+    fields = {"webhook": made, "kinds": [], "description": "", "by": None}
+    with pytest.raises(webhooks.InvalidWebhook):
+        webhooks.change(**fields, url=made.url, is_enabled=True)
+    with pytest.raises(webhooks.InvalidWebhook):
+        webhooks.change(**fields, url="https://[::1]/", is_enabled=False)
+    webhooks.change(**fields, url=made.url, is_enabled=False)
+    assert not Webhook.objects.get().is_enabled
 
 
 def test_the_feed_never_passes_over_what_commits_later(organization):

@@ -459,6 +459,14 @@ def test_a_change_over_the_key_of_an_organization_writes_events(cast: Cast) -> N
 
 
 # ---------------------------------------------------------------- Webhooks
+def test_the_form_refuses_an_address_within_a_private_network(cast: Cast) -> None:
+    form = {"url": "https://0x7f.1/hooks", "token": str(uuid4())}
+    answer = cast.client("developer").post(_address("webhook-create", cast), form)
+    assert answer.status_code == 422
+    assert answer.context["form"].errors["url"] == ["The host is not on the public internet."]
+    assert not cast.organization.webhooks.exists()
+
+
 def test_the_same_form_sent_twice_adds_one_webhook(cast: Cast) -> None:
     address, client = _address("webhook-create", cast), cast.client("developer")
     form = {"url": "https://hooks.example/", "token": str(uuid4())}
