@@ -111,6 +111,21 @@ def env_secret(name: str, default: str | object = _MISSING) -> str:
     return env(name, default)
 
 
+def env_together(*names: str) -> tuple[str, ...]:
+    """The values of `names`, each as `env_secret` reads it, or nothing if none is set.
+
+    Raises `SettingError` for the first that is missing alone.
+    """
+    values = tuple(env_secret(name, "").strip() for name in names)
+    if not any(values):
+        return ()
+    for name, value in zip(names, values, strict=True):
+        if not value:
+            others = ", ".join(other for other in names if other != name)
+            raise SettingError(name, f"is needed with {others}")
+    return values
+
+
 def database(url: str) -> dict[str, object]:
     """Django's database settings for a `postgres://user:password@host:port/name?option=value` URL."""
     try:

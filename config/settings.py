@@ -22,6 +22,7 @@ from config.environment import (
     env_seconds,
     env_secret,
     env_share,
+    env_together,
     env_url,
     object_storage,
     read_env_files,
@@ -74,13 +75,7 @@ UPSTREAM_API_VERSION = env("UPSTREAM_API_VERSION", "")
 PASSTHROUGH_PATHS = tuple(path.strip().rstrip("/") for path in env("PASSTHROUGH_PATHS", "").split(",") if path.strip())
 if not all(path.startswith("/v1/") for path in PASSTHROUGH_PATHS):
     raise SettingError("PASSTHROUGH_PATHS", "expected paths such as /v1/files,/v1/batches")
-CLOUDFLARE_ACCOUNT_ID = env("CLOUDFLARE_ACCOUNT_ID", "")
-CLOUDFLARE_API_KEY = env_secret("CLOUDFLARE_API_KEY", "")
-for name, value in (("CLOUDFLARE_ACCOUNT_ID", CLOUDFLARE_ACCOUNT_ID), ("CLOUDFLARE_API_KEY", CLOUDFLARE_API_KEY)):
-    if not value and (CLOUDFLARE_ACCOUNT_ID or CLOUDFLARE_API_KEY):
-        raise SettingError(
-            name, "is needed for Workers AI: set CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_KEY, or neither"
-        )
+CLOUDFLARE_ACCOUNT_ID, CLOUDFLARE_API_KEY = env_together("CLOUDFLARE_ACCOUNT_ID", "CLOUDFLARE_API_KEY") or ("", "")
 MODEL_PRICING_JSON = env_secret("MODEL_PRICING_JSON", "")
 try:
     read_setting(MODEL_PRICING_JSON)

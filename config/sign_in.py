@@ -9,7 +9,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from config.environment import SettingError, env, env_bool, env_secret
+from config.environment import SettingError, env, env_bool, env_together
 
 # Where a browser is sent to sign in: a form that leads there must be allowed to.
 _ORIGINS = {
@@ -39,7 +39,7 @@ def providers() -> Providers:
     """The providers that are on. Raises `SettingError` for one that is half set."""
     found = Providers()
     for name in ("github", "google", "facebook"):
-        given = _together(f"{name.upper()}_CLIENT_ID", f"{name.upper()}_CLIENT_SECRET")
+        given = env_together(f"{name.upper()}_CLIENT_ID", f"{name.upper()}_CLIENT_SECRET")
         if given:
             client_id, secret = given
             app = {"client_id": client_id, "secret": secret}
@@ -58,7 +58,7 @@ _MORE: dict[str, dict[str, Any]] = {
 
 def _add_apple(found: Providers) -> None:
     names = ("APPLE_CLIENT_ID", "APPLE_TEAM_ID", "APPLE_KEY_ID", "APPLE_PRIVATE_KEY")
-    given = _together(*names)
+    given = env_together(*names)
     if not given:
         return
     client_id, team_id, key_id, private_key = given
@@ -74,7 +74,7 @@ def _add_apple(found: Providers) -> None:
 
 
 def _add_openid_connect(found: Providers) -> None:
-    given = _together("OIDC_ISSUER", "OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET")
+    given = env_together("OIDC_ISSUER", "OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET")
     if not given:
         return
     issuer, client_id, secret = given
@@ -101,15 +101,3 @@ def _add_openid_connect(found: Providers) -> None:
     for more in env("OIDC_FORM_ORIGINS", "").split(","):
         if more.strip():
             found.origins.append(more.strip())
-
-
-def _together(*names: str) -> tuple[str, ...]:
-    """The values of `names`, or nothing if none is set. Raises `SettingError` for the first that is missing alone."""
-    values = tuple(env_secret(name, "").strip() for name in names)
-    if not any(values):
-        return ()
-    for name, value in zip(names, values, strict=True):
-        if not value:
-            others = ", ".join(other for other in names if other != name)
-            raise SettingError(name, f"is needed with {others}")
-    return values

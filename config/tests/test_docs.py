@@ -11,7 +11,7 @@ from config.tests.manifests import ROOT, documents
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-READERS = {"env_url", "env", "env_bool", "env_int", "env_seconds", "env_secret", "env_share", "_together"}
+READERS = {"env_url", "env", "env_bool", "env_int", "env_seconds", "env_secret", "env_share", "env_together"}
 # Names that the code puts together, or that other programs read from the same environment.
 MADE = {
     *(f"{name}_CLIENT_{part}" for name in ("GITHUB", "GOOGLE", "FACEBOOK") for part in ("ID", "SECRET")),
@@ -36,9 +36,9 @@ def read_settings():
     for path in (ROOT / "config" / "settings.py", ROOT / "config" / "sign_in.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in READERS:
-                names = node.args if node.func.id == "_together" else node.args[:1]
+                names = node.args if node.func.id == "env_together" else node.args[:1]
                 found |= {name.value for name in names if isinstance(name, ast.Constant)}
-            # `_together(*names)`: the names stand in a tuple.
+            # `env_together(*names)`: the names stand in a tuple.
             if isinstance(node, ast.Tuple) and all(isinstance(each, ast.Constant) for each in node.elts):
                 found |= {each.value for each in node.elts if re.fullmatch(r"APPLE_[A-Z_]+", str(each.value))}
     return found

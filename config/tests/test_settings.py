@@ -82,6 +82,7 @@ APPLE = {"APPLE_CLIENT_ID": "a", "APPLE_TEAM_ID": "b", "APPLE_KEY_ID": "c", "APP
         (APPLE | {"APPLE_TEAM_ID": ""}, "APPLE_TEAM_ID"),
         (APPLE, "APPLE_PRIVATE_KEY"),
         ({"CLOUDFLARE_ACCOUNT_ID": "a"}, "CLOUDFLARE_API_KEY"),
+        ({"CLOUDFLARE_API_KEY": "a"}, "CLOUDFLARE_ACCOUNT_ID"),
         ({"JWT_EXPIRES_IN": "40d"}, "JWT_REFRESH_EXPIRES_IN"),
     ],
 )
@@ -98,6 +99,15 @@ def test_a_provider_is_on_when_its_variables_are_there():
     assert "'openid_connect'" in told
     assert "'google'" not in told
     assert start(show="SOCIALACCOUNT_PROVIDERS").stdout.strip() == "{}"
+
+
+def test_what_belongs_together_is_all_there_or_nothing(monkeypatch):
+    assert environment.env_together("NO_SUCH_ID", "NO_SUCH_KEY") == ()
+    monkeypatch.setenv("NO_SUCH_KEY", " b ")
+    with pytest.raises(environment.SettingError, match=r"^NO_SUCH_ID: is needed with NO_SUCH_KEY$"):
+        environment.env_together("NO_SUCH_ID", "NO_SUCH_KEY")
+    monkeypatch.setenv("NO_SUCH_ID", "a")
+    assert environment.env_together("NO_SUCH_ID", "NO_SUCH_KEY") == ("a", "b")
 
 
 def test_a_missing_value_is_named(monkeypatch):
