@@ -1,4 +1,15 @@
 /* Starts Swagger UI or Redoc, whichever the page has. The key that a reader enters stays in this tab. */
+/* Redoc shows its maker's logo from another site, which no page of ours may ask: an empty picture takes its place. It has
+   no option for that, and its React sets an image's address both as an attribute and as a property. */
+const withoutLogo = () => {
+  "use strict";
+  const empty = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg'/>";
+  const ours = (address) => (String(address).startsWith("https://cdn.redoc.ly/") ? empty : address);
+  const image = HTMLImageElement.prototype;
+  const { get, set } = Object.getOwnPropertyDescriptor(image, "src");
+  Object.defineProperty(image, "src", { get, set(value) { set.call(this, ours(value)); }, configurable: true, enumerable: true });
+  image.setAttribute = function (name, value) { Element.prototype.setAttribute.call(this, name, name === "src" ? ours(value) : value); };
+};
 addEventListener("DOMContentLoaded", () => {
   "use strict";
   const root = document.documentElement;
@@ -23,6 +34,7 @@ addEventListener("DOMContentLoaded", () => {
   }
   const redoc = document.getElementById("redoc");
   if (redoc) {
+    withoutLogo();
     /* Redoc knows light pages only: its colours are those of our light theme, whatever the reader's is. */
     const fontFamily = getComputedStyle(root).getPropertyValue("--font-sans");
     const code = { fontFamily: getComputedStyle(root).getPropertyValue("--font-mono") };
