@@ -5,7 +5,9 @@ the lots in burn order (soonest to expire, then given before paid, then oldest).
 that the next lots pay first. The sum of what is left minus the debt is the account's `posted`.
 """
 
+import json
 from datetime import datetime
+from itertools import batched
 
 from django.db import connection, models, transaction
 from django.utils import timezone
@@ -23,6 +25,61 @@ _KINDS = {
 }
 _PAID_LAST = models.Case(models.When(kind=Lot.Kind.PAID, then=1), default=0)
 BATCH = 1_000
+ACCOUNTS_TOGETHER = 50  # locked at once while their lots follow: requests of theirs wait so long
+
+_LOCK = "SELECT FROM billing_account WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
+_NEW_LOTS = """
+INSERT INTO billing_lot (account_id, transfer_id, kind, amount, remaining)
+SELECT t.credit_id, t.id, coalesce(%s::jsonb ->> t.kind, %s), t.amount, t.amount FROM billing_transfer t
+WHERE t.credit_id = ANY(%s) AND NOT EXISTS (SELECT FROM billing_lot l WHERE l.transfer_id = t.id)
+ORDER BY t.id
+ON CONFLICT (transfer_id) DO NOTHING
+"""
+# Lots in burn order lie side by side on a line, and so do what is owed and then what went out since: what lies above
+# what is what is taken from what. Beyond the lots' end lies what is still owed.
+_USES = """
+WITH lots AS (
+    SELECT id, account_id, sum(remaining) OVER burning - remaining AS low, sum(remaining) OVER burning AS high
+    FROM billing_lot WHERE account_id = ANY(%(ids)s) AND remaining > 0
+    WINDOW burning AS (
+        PARTITION BY account_id ORDER BY expires_at NULLS LAST, kind = %(paid)s, id ROWS UNBOUNDED PRECEDING)),
+pending AS (
+    SELECT t.id, t.debit_id, t.amount FROM billing_transfer t
+    WHERE t.debit_id = ANY(%(ids)s) AND NOT EXISTS (SELECT FROM billing_lotuse u WHERE u.transfer_id = t.id)
+    ORDER BY t.id LIMIT %(batch)s),
+claims AS (
+    SELECT u.id AS debt_id, u.transfer_id, u.account_id, u.amount FROM billing_lotuse u
+    WHERE u.account_id = ANY(%(ids)s) AND u.lot_id IS NULL
+    UNION ALL SELECT NULL, p.id, p.debit_id, p.amount FROM pending p),
+placed AS (
+    SELECT c.*, sum(amount) OVER claiming - amount AS low, sum(amount) OVER claiming AS high
+    FROM claims c
+    WINDOW claiming AS (
+        PARTITION BY account_id ORDER BY debt_id NULLS LAST, transfer_id ROWS UNBOUNDED PRECEDING)),
+owed AS (
+    SELECT p.*, least(p.amount, p.high - coalesce(e.high, 0)) AS rest FROM placed p
+    LEFT JOIN (SELECT account_id, max(high) AS high FROM lots GROUP BY 1) e USING (account_id)
+    WHERE p.high > coalesce(e.high, 0)),
+taken AS (
+    SELECT p.transfer_id, p.account_id, l.id AS lot_id, p.low AS claim, l.low AS place,
+        least(p.high, l.high) - greatest(p.low, l.low) AS amount
+    FROM placed p JOIN lots l ON l.account_id = p.account_id AND l.low < p.high AND p.low < l.high),
+burned AS (
+    UPDATE billing_lot b SET remaining = b.remaining - t.amount
+    FROM (SELECT lot_id, sum(amount) AS amount FROM taken GROUP BY 1) t WHERE b.id = t.lot_id),
+paid AS (
+    DELETE FROM billing_lotuse u USING placed p
+    WHERE u.id = p.debt_id AND NOT EXISTS (SELECT FROM owed o WHERE o.debt_id = p.debt_id)),
+partly AS (
+    UPDATE billing_lotuse u SET amount = o.rest FROM owed o WHERE u.id = o.debt_id AND o.rest < u.amount),
+made AS (
+    INSERT INTO billing_lotuse (transfer_id, account_id, lot_id, amount)
+    SELECT transfer_id, account_id, lot_id, amount FROM (
+        SELECT transfer_id, account_id, lot_id, amount, claim, place FROM taken
+        UNION ALL SELECT transfer_id, account_id, NULL, rest, low, NULL FROM owed WHERE debt_id IS NULL) u
+    ORDER BY account_id, claim, place NULLS LAST)
+SELECT count(*) FROM pending
+"""
 
 
 def add(transfer: Transfer, kind: str, *, expires_at: datetime | None = None) -> Lot:
@@ -42,20 +99,7 @@ def add(transfer: Transfer, kind: str, *, expires_at: datetime | None = None) ->
 
 def sync(account: Account) -> int:
     """Bring the lots up to the transfers; returns how many transfers were new. May run twice, and at the same time."""
-    done = 0
-    while True:
-        with transaction.atomic():
-            _lock(account)
-            for transfer in _without_lot(account):
-                add(transfer, _KINDS.get(Transfer.Kind(transfer.kind), Lot.Kind.GOODWILL))
-                done += 1
-            _pay_debts(account)
-            pending = _unallocated(account)
-            for transfer in pending:
-                _take(account, transfer)
-            done += len(pending)
-        if len(pending) < BATCH:
-            return done
+    return _sync([account.pk])
 
 
 def sync_all() -> int:
@@ -65,11 +109,12 @@ def sync_all() -> int:
             """SELECT DISTINCT a.id FROM billing_account a JOIN billing_transfer t ON a.id IN (t.debit_id, t.credit_id)
                WHERE a.kind = 'customer'
                  AND (t.credit_id = a.id AND NOT EXISTS (SELECT FROM billing_lot l WHERE l.transfer_id = t.id)
-                      OR t.debit_id = a.id AND NOT EXISTS (SELECT FROM billing_lotuse u WHERE u.transfer_id = t.id))"""
+                      OR t.debit_id = a.id AND NOT EXISTS (SELECT FROM billing_lotuse u WHERE u.transfer_id = t.id))
+               ORDER BY a.id"""
         )
         ids = [row[0] for row in cursor.fetchall()]
-    for account in Account.objects.filter(pk__in=ids):
-        sync(account)
+    for together in batched(ids, ACCOUNTS_TOGETHER, strict=False):
+        _sync(list(together))
     return len(ids)
 
 
@@ -134,12 +179,19 @@ def _lock(account: Account) -> Account:
     return Account.objects.select_for_update(no_key=True).get(pk=account.pk)
 
 
-def _without_lot(account: Account) -> list[Transfer]:
-    return list(Transfer.objects.filter(credit=account, lot=None).order_by("pk"))
-
-
-def _unallocated(account: Account) -> list[Transfer]:
-    return list(Transfer.objects.filter(debit=account, lot_uses=None).order_by("pk")[:BATCH])
+def _sync(account_ids: list[int]) -> int:
+    """The accounts are locked for it together, in the order of their ids."""
+    done = 0
+    while True:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(_LOCK, [account_ids])
+            cursor.execute(_NEW_LOTS, [json.dumps(_KINDS), Lot.Kind.GOODWILL, account_ids])
+            done += cursor.rowcount
+            cursor.execute(_USES, {"ids": account_ids, "paid": Lot.Kind.PAID, "batch": BATCH})
+            taken = cursor.fetchone()[0]
+        done += taken
+        if taken < BATCH:
+            return done
 
 
 def _in_burn_order(account: Account) -> models.QuerySet[Lot]:
@@ -165,19 +217,3 @@ def _take_from(lot: Lot, transfer: Transfer, account: Account, wanted: int) -> i
         lot.save(update_fields=["remaining"])
         LotUse.objects.create(transfer=transfer, account=account, lot=lot, amount=taken)
     return wanted - taken
-
-
-def _pay_debts(account: Account) -> None:
-    for debt in LotUse.objects.filter(account=account, lot=None).select_related("transfer").order_by("pk"):
-        left = debt.amount
-        for lot in _in_burn_order(account):
-            if not left:
-                break
-            left = _take_from(lot, debt.transfer, account, left)
-        if left == debt.amount:
-            return
-        if left:
-            debt.amount = left
-            debt.save(update_fields=["amount"])
-        else:
-            debt.delete()

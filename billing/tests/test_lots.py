@@ -1,5 +1,6 @@
 """Lots follow the transfers: burn order, debts, expiry, codes, moves; and a state machine that shuffles all of it."""
 
+import random
 from datetime import timedelta
 from typing import Any
 
@@ -66,6 +67,84 @@ def test_a_debt_is_paid_by_the_next_credit() -> None:
     give(one, 100, "b", kind="purchase", house="stripe_clearing")
     assert left(one) == {"goodwill": 0, "paid": 70}
     assert not LotUse.objects.filter(lot=None).exists()
+
+
+class ByHand:
+    """What the lots of an organization must be: one transfer after the other takes from one lot after the other."""
+
+    def __init__(self, seed: int) -> None:
+        self.organization, self.random = OrganizationFactory(), random.Random(seed)
+        self.lots: list[list[Any]] = []  # how it burns, what is left
+        self.new: list[tuple[Transfer, bool]] = []
+        self.owing: list[tuple[Transfer, int]] = []
+        self.uses: dict[int, list[int]] = {}
+
+    def live(self, number: int) -> None:
+        amount, key = self.random.randint(1, 100), f"{self.organization.pk}:{number}"
+        if self.random.random() < 0.5:
+            self.owing.append((spend(self.organization, amount, key), amount))
+            return
+        is_paid = self.random.random() < 0.5
+        kind, house = ("purchase", "stripe_clearing") if is_paid else ("grant", "adjustments")
+        came = give(self.organization, amount, key, kind=kind, house=house)
+        if is_paid or self.random.random() < 0.5:
+            self.new.append((came, is_paid))
+        else:
+            days = self.random.randint(-1, 2)
+            lots.add(came, Lot.Kind.PROMOTIONAL, expires_at=timezone.now() + timedelta(days=days))
+            self.lots.append([(days, 0, len(self.lots)), amount])
+
+    def follow(self) -> None:
+        for came, is_paid in self.new:
+            self.lots.append([(99, int(is_paid), len(self.lots)), came.amount])
+        self.new, owing, self.owing = [], self.owing, []
+        for transfer, amount in owing:
+            left = amount
+            for lot in sorted(self.lots):
+                taken = min(left, lot[1])
+                lot[1] -= taken
+                left -= taken
+                self.uses.setdefault(transfer.pk, []).extend([taken] * bool(taken))
+            if left:
+                self.owing.append((transfer, left))
+
+    def assert_agrees(self) -> None:
+        account = ledger.account_of(self.organization)
+        assert list(account.lots.order_by("pk").values_list("remaining", flat=True)) == [left for _, left in self.lots]
+        uses = LotUse.objects.filter(account=account).order_by("pk")
+        debts = [(use.transfer_id, use.amount) for use in uses if use.lot_id is None]
+        assert debts == [(transfer.pk, left) for transfer, left in self.owing]
+        for pk, amounts in self.uses.items():
+            assert [use.amount for use in uses if use.transfer_id == pk and use.lot_id] == amounts
+
+
+def test_many_accounts_together_are_what_one_transfer_after_the_other_makes_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lots, "BATCH", 5)
+    monkeypatch.setattr(lots, "ACCOUNTS_TOGETHER", 3)
+    everyone = [ByHand(seed) for seed in range(5)]
+    for turn in range(4):
+        for one in everyone:
+            for number in range(one.random.randint(0, 8)):
+                one.live(turn * 100 + number)
+        with_news = sum(bool(one.new) for one in everyone)
+        assert lots.sync_all() >= with_news
+        for one in everyone:
+            one.follow()
+            one.assert_agrees()
+        assert lots.sync_all() == 0
+    assert drift() == []
+
+
+def test_more_accounts_need_no_more_statements(django_assert_num_queries: Any) -> None:
+    for count in (1, 4):
+        for number in range(count):
+            one = OrganizationFactory()
+            give(one, 100, f"a{count}{number}")
+            spend(one, 30, f"u{count}{number}")
+        with django_assert_num_queries(6):  # who has news; a transaction's begin and end; lock, lots, uses
+            assert lots.sync_all() == count
 
 
 def test_credit_expires_but_not_what_runs() -> None:
