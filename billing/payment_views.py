@@ -37,7 +37,7 @@ from billing.models import BillingProfile, Order, Pack, Plan, Transfer
 from billing.money import NANOS_PER_CREDIT, format_credits
 
 TRANSFERS_PER_PAGE = 50
-ORDERS_SHOWN = 10
+ORDERS_PER_PAGE = 10
 MAX_EVENT_BYTES = 512 * 1024
 _FOUR_PLACES = {"max_digits": 14, "decimal_places": 4}
 
@@ -82,6 +82,7 @@ def billing(request: MemberRequest, slug: str) -> HttpResponse:
     elif "canceled" in request.GET:  # the order stays open: it may still be paid in another tab
         messages.info(request, "The purchase was canceled. Nothing was charged.")
     account = ledger.account_of(organization)
+    orders = organization.orders.select_related("pack", "subscription__plan").exclude(status=Order.Status.OPEN)
     context = {
         "organization": organization,
         "balance": ledger.balance_of(organization),
@@ -89,9 +90,7 @@ def billing(request: MemberRequest, slug: str) -> HttpResponse:
         "lots": lots.summary(account),
         "packs": Pack.objects.filter(is_active=True) if stripe_api.is_on() else [],
         "has_customer": bool(profile and profile.stripe_customer_id),
-        "orders": organization.orders.select_related("pack", "subscription__plan").exclude(status=Order.Status.OPEN)[
-            :ORDERS_SHOWN
-        ],
+        "orders": Paginator(orders, ORDERS_PER_PAGE).get_page(request.GET.get("orders")),
         "subscription": subscriptions.current(organization),
         "top_up": profile if profile and (profile.top_up_pack_id or profile.top_up_problem) else None,
         "is_selling": stripe_api.is_on(),

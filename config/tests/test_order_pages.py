@@ -74,6 +74,17 @@ def test_the_page_of_a_purchase_says_what_was_taken_back(cast: Cast) -> None:
     assert "1,800 credits were bought for $19.99; 451.00 of them were taken back." in page
 
 
+def test_all_purchases_can_be_reached_and_what_was_not_paid_cost_nothing(cast: Cast) -> None:
+    client, address = cast.client("owner"), reverse("billing:billing", args=[cast.organization.slug])
+    paid(cast, "cs_first", status="expired", paid_cents=0)
+    for number in range(10):
+        paid(cast, f"cs_{number}")
+    first, second = shown(client, address), shown(client, f"{address}?orders=2")
+    assert first.count("Popular pack") == 10
+    assert "?orders=2#orders" in client.get(address).content.decode()
+    assert (second.count("Popular pack"), second.count("1,800 — Expired")) == (1, 1)
+
+
 def test_more_purchases_need_no_more_queries(cast: Cast) -> None:
     client, address = cast.client("owner"), reverse("billing:billing", args=[cast.organization.slug])
     counts = []
