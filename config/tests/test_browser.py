@@ -369,10 +369,11 @@ def everything(browser: Browser, pages: Service, installation: Installation) -> 
     new = _sign_up(_visitor(new_context, pages), installation)
     used = _sign_up(_visitor(used_context, pages), installation)
     _run_python(_ask(used.url, _create_key(used)))
-    _create_key(used, "a key with a name as long as people give to the things that they will not touch again")
+    long_name = "a key with a name as long as programs_give_to_the_things_that_they_make_alone"
+    _create_key(used, long_name)
     used.page.goto(used.here("/keys/"))
     links = {
-        name: used.page.get_by_role("link", name=f"{name} laptop").get_attribute("href")
+        name: used.page.get_by_role("link", name=f"{name} {long_name}").get_attribute("href")
         for name in ("Edit", "Revoke", "Rotate", "Budgets of")
     }
     used.page.goto(used.here("/requests/"))
