@@ -27,7 +27,8 @@ _PAID_LAST = models.Case(models.When(kind=Lot.Kind.PAID, then=1), default=0)
 BATCH = 1_000
 ACCOUNTS_TOGETHER = 50  # locked at once while their lots follow: requests of theirs wait so long
 
-_LOCK = "SELECT FROM billing_account WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
+_LOCK = "SELECT id FROM billing_account WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
+_LOCK_FREE = f"{_LOCK} SKIP LOCKED"
 _NEW_LOTS = """
 INSERT INTO billing_lot (account_id, transfer_id, kind, amount, remaining)
 SELECT t.credit_id, t.id, coalesce(%s::jsonb ->> t.kind, %s), t.amount, t.amount FROM billing_transfer t
@@ -99,7 +100,8 @@ def add(transfer: Transfer, kind: str, *, expires_at: datetime | None = None) ->
 
 def sync(account: Account) -> int:
     """Bring the lots up to the transfers; returns how many transfers were new. May run twice, and at the same time."""
-    return _sync([account.pk])
+    done, _ = _sync([account.pk], _LOCK)
+    return done
 
 
 def sync_all() -> int:
@@ -114,7 +116,9 @@ def sync_all() -> int:
         )
         ids = [row[0] for row in cursor.fetchall()]
     for together in batched(ids, ACCOUNTS_TOGETHER, strict=False):
-        _sync(list(together))
+        _, busy = _sync(list(together), _LOCK_FREE)
+        for account_id in busy:
+            _sync([account_id], _LOCK)
     return len(ids)
 
 
@@ -179,19 +183,24 @@ def _lock(account: Account) -> Account:
     return Account.objects.select_for_update(no_key=True).get(pk=account.pk)
 
 
-def _sync(account_ids: list[int]) -> int:
-    """The accounts are locked for it together, in the order of their ids."""
-    done = 0
+def _sync(account_ids: list[int], lock: str) -> tuple[int, list[int]]:
+    """How many transfers were new, and the accounts that were left, because another held them.
+
+    Accounts are locked together, in the order of their ids; none waits for another's lock with `_LOCK_FREE`.
+    """
+    done, busy = 0, set[int]()
     while True:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(_LOCK, [account_ids])
-            cursor.execute(_NEW_LOTS, [json.dumps(_KINDS), Lot.Kind.GOODWILL, account_ids])
+            cursor.execute(lock, [account_ids])
+            locked = [row[0] for row in cursor.fetchall()]
+            busy |= set(account_ids) - set(locked)
+            cursor.execute(_NEW_LOTS, [json.dumps(_KINDS), Lot.Kind.GOODWILL, locked])
             done += cursor.rowcount
-            cursor.execute(_USES, {"ids": account_ids, "paid": Lot.Kind.PAID, "batch": BATCH})
+            cursor.execute(_USES, {"ids": locked, "paid": Lot.Kind.PAID, "batch": BATCH})
             taken = cursor.fetchone()[0]
         done += taken
         if taken < BATCH:
-            return done
+            return done, sorted(busy)
 
 
 def _in_burn_order(account: Account) -> models.QuerySet[Lot]:

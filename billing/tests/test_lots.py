@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -145,6 +146,30 @@ def test_more_accounts_need_no_more_statements(django_assert_num_queries: Any) -
             spend(one, 30, f"u{count}{number}")
         with django_assert_num_queries(6):  # who has news; a transaction's begin and end; lock, lots, uses
             assert lots.sync_all() == count
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_account_that_another_holds_keeps_none_of_the_others_waiting() -> None:
+    held, free = OrganizationFactory(), OrganizationFactory()
+    for one in (held, free):
+        give(one, 100, f"a{one.pk}")
+    another = connection.copy()
+    try:
+        another.set_autocommit(False)
+        with another.cursor() as cursor:
+            cursor.execute("SELECT FROM billing_account WHERE id = %s FOR NO KEY UPDATE", [ledger.account_of(held).pk])
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '100ms'")
+            with pytest.raises(OperationalError, match="lock timeout"), transaction.atomic():
+                lots.sync_all()  # the one that is held comes last, alone
+            account = ledger.account_of(free)
+            assert lots._sync([ledger.account_of(held).pk, account.pk], lots._LOCK_FREE)[0] == 1
+            assert account.lots.get().remaining == 100
+        another.rollback()
+    finally:
+        another.close()
+    assert lots.sync_all() == 1
+    assert lots.sync_all() == 0
 
 
 def test_credit_expires_but_not_what_runs() -> None:
