@@ -127,15 +127,7 @@ BEGIN
     END IF;
     first_id := request_ids[1];
     last_id := request_ids[1];
-    FOR i IN 1 .. n LOOP
-        place := array_position(locked, account_ids[i]);
-        IF owners[place] IS DISTINCT FROM organization_ids[i]
-           OR (amounts[i] > 0 AND amounts[i] <= free[place]) IS NOT TRUE
-           OR array_position(request_ids, request_ids[i], i + 1) IS NOT NULL THEN
-            RETURN NULL;
-        END IF;
-        free[place] := free[place] - amounts[i];
-        granted[place] := granted[place] + amounts[i];
+    FOR i IN 2 .. n LOOP
         first_id := least(first_id, request_ids[i]);
         last_id := greatest(last_id, request_ids[i]);
     END LOOP;
@@ -161,9 +153,17 @@ BEGIN
         RETURN NULL;
     END IF;
     FOR i IN 1 .. n LOOP
-        IF key_owners[array_position(live_keys, key_ids[i])] IS DISTINCT FROM organization_ids[i] THEN
+        place := array_position(locked, account_ids[i]);
+        IF owners[place] IS DISTINCT FROM organization_ids[i]
+           OR key_owners[array_position(live_keys, key_ids[i])] IS DISTINCT FROM organization_ids[i]
+           OR (amounts[i] > 0 AND amounts[i] <= free[place]) IS NOT TRUE
+           OR array_position(request_ids, request_ids[i], i + 1) IS NOT NULL THEN
             RETURN NULL;
         END IF;
+        free[place] := free[place] - amounts[i];
+        granted[place] := granted[place] + amounts[i];
+    END LOOP;
+    FOR i IN 1 .. n LOOP
         place := array_position(locked, account_ids[i]);
         answer := answer || ',[null,0,null,' || free[place] || ',' || versions[place] + 1 || ']';
     END LOOP;

@@ -1,4 +1,4 @@
-"""Settlement goes a short way when nothing is unusual: a hold without budgets, no record yet, no Idempotency-Key.
+"""Settlement goes a short way when nothing is unusual: each capture has its hold, no record yet, no Idempotency-Key.
 
 As `billing_admit` since migration 0044: what the short way does not know it leaves, unwritten, to `billing_settle_any`,
 which is the function as it was. Name, parameters and answers of `billing_settle` are the same.
@@ -22,7 +22,7 @@ CREATE TYPE billing_capture AS (
     attempts jsonb);
 """
 
-# Both ways write what `billing_settle_any` writes of a capture `c` whose hold has no budgets.
+# Both ways write what `billing_settle_any` writes of a capture `c` that has its hold.
 COLUMNS = """request_id, account_id, organization_id, key_id, cost_nanos, upstream_cost_nanos, hold_nanos, input_tokens,
             cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens, audio_input_tokens,
             audio_output_tokens, image_input_tokens, image_output_tokens, created_at, price_version, status_code,
@@ -48,6 +48,8 @@ CREATE FUNCTION billing_settle_one(capture json) RETURNS json LANGUAGE plpgsql S
 DECLARE
     c billing_capture := json_populate_record(NULL::billing_capture, capture);
     freed bigint;
+    freed_tokens bigint;
+    budgets bigint[];
     available bigint;
     version bigint;
     moment timestamptz;
@@ -59,18 +61,26 @@ BEGIN
     moment := clock_timestamp();
     -- Looks and writes at once: where anything is unusual it finds no hold, and nothing has been written.
     DELETE FROM billing_hold h
-        WHERE h.request_id = c.request_id AND h.account_id = c.account_id AND h.budget_ids IS NULL
+        WHERE h.request_id = c.request_id AND h.account_id = c.account_id
           AND NOT EXISTS (SELECT FROM billing_usagerecord u WHERE u.request_id = c.request_id)
           AND NOT EXISTS (SELECT FROM billing_idempotencykey i WHERE i.request_id = c.request_id)
-        RETURNING h.amount INTO freed;
+        RETURNING h.amount, h.tokens, h.budget_ids INTO freed, freed_tokens, budgets;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
+    IF budgets IS NOT NULL THEN
+        PERFORM billing_lock_budgets(budgets, moment);
+        UPDATE billing_budget b SET
+            used_cost_nanos = b.used_cost_nanos + c.cost,
+            used_tokens = b.used_tokens + coalesce(c.input_tokens, 0) + coalesce(c.output_tokens, 0),
+            held_cost_nanos = b.held_cost_nanos - freed, held_tokens = b.held_tokens - freed_tokens
+            WHERE b.id = ANY(budgets);
+    END IF;
     WITH made AS (
         INSERT INTO billing_usagerecord (
-            {columns})
+            {columns}, budget_ids)
         VALUES (
-            {values}))
+            {values}, budgets))
     UPDATE billing_account a SET
         unsettled = a.unsettled + c.cost, held = a.held - freed, version = a.version + 1,
         overdrawn_reason = CASE
@@ -92,6 +102,7 @@ DECLARE
     request_ids uuid[];
     account_ids bigint[];
     costs bigint[];
+    token_counts bigint[];
     -- By account, in the order of their ids.
     locked bigint[];
     free bigint[];
@@ -102,6 +113,13 @@ DECLARE
     held bigint[];
     held_ids uuid[];
     holders bigint[];
+    -- By budget.
+    budgets bigint[];
+    budget_costs bigint[];
+    budget_tokens bigint[];
+    budget_freed bigint[];
+    budget_freed_tokens bigint[];
+    has_budgets boolean;
     is_unusual boolean;
     first_id uuid;
     last_id uuid;
@@ -111,8 +129,9 @@ DECLARE
     answer text := '';
 BEGIN
     -- Nothing DISTINCT beside the arrays: it would sort the rows, and the order of arrival be lost.
-    SELECT array_agg(x), count(*), array_agg(x.request_id), array_agg(x.account_id), array_agg(x.cost)
-        INTO captures, n, request_ids, account_ids, costs
+    SELECT array_agg(x), count(*), array_agg(x.request_id), array_agg(x.account_id), array_agg(x.cost),
+            array_agg(coalesce(x.input_tokens, 0) + coalesce(x.output_tokens, 0))
+        INTO captures, n, request_ids, account_ids, costs, token_counts
         FROM json_populate_recordset(NULL::billing_capture, batch) x;
     -- The lock gives the accounts' own rows as they are once they are ours; whatever else decides is read afterwards.
     SELECT array_agg(a.id), array_agg(a.free), array_agg(0::bigint), array_agg(0::bigint), array_agg(a.version)
@@ -127,13 +146,13 @@ BEGIN
         last_id := greatest(last_id, request_ids[i]);
     END LOOP;
     -- Usage by a range of plain values: so only the partitions that it touches are opened.
-    SELECT array_agg(h.request_id), array_agg(h.account_id), array_agg(h.amount),
+    SELECT array_agg(h.request_id), array_agg(h.account_id), array_agg(h.amount), bool_or(h.budget_ids IS NOT NULL),
             EXISTS (SELECT FROM billing_usagerecord u
                     WHERE u.request_id = ANY(request_ids) AND u.request_id BETWEEN first_id AND last_id)
             OR EXISTS (SELECT FROM billing_idempotencykey i WHERE i.request_id = ANY(request_ids))
-        INTO held_ids, holders, held, is_unusual
-        FROM billing_hold h WHERE h.request_id = ANY(request_ids) AND h.budget_ids IS NULL;
-    -- Fewer holds than rows: one has none, or has budgets, or is there twice.
+        INTO held_ids, holders, held, has_budgets, is_unusual
+        FROM billing_hold h WHERE h.request_id = ANY(request_ids);
+    -- Fewer holds than rows: one has none, or is there twice.
     IF is_unusual OR cardinality(held_ids) IS DISTINCT FROM n THEN
         RETURN NULL;
     END IF;
@@ -146,13 +165,30 @@ BEGIN
         charged[place] := charged[place] + costs[i];
         freed[place] := freed[place] + held[hold_place];
     END LOOP;
+    IF has_budgets THEN
+        SELECT array_agg(s.id), array_agg(s.cost), array_agg(s.tokens), array_agg(s.freed), array_agg(s.freed_tokens)
+            INTO budgets, budget_costs, budget_tokens, budget_freed, budget_freed_tokens
+            FROM (SELECT i AS id, sum(costs[array_position(request_ids, h.request_id)])::bigint AS cost,
+                      sum(token_counts[array_position(request_ids, h.request_id)])::bigint AS tokens,
+                      sum(h.amount)::bigint AS freed, sum(h.tokens)::bigint AS freed_tokens
+                  FROM billing_hold h CROSS JOIN LATERAL unnest(h.budget_ids) i
+                  WHERE h.request_id = ANY(request_ids) GROUP BY 1) s;
+        PERFORM billing_lock_budgets(budgets, moment);
+        UPDATE billing_budget b SET
+            used_cost_nanos = b.used_cost_nanos + budget_costs[array_position(budgets, b.id)],
+            used_tokens = b.used_tokens + budget_tokens[array_position(budgets, b.id)],
+            held_cost_nanos = b.held_cost_nanos - budget_freed[array_position(budgets, b.id)],
+            held_tokens = b.held_tokens - budget_freed_tokens[array_position(budgets, b.id)]
+            WHERE b.id = ANY(budgets);
+    END IF;
     WITH ended AS (
         DELETE FROM billing_hold h WHERE h.request_id = ANY(request_ids)),
     made AS (
         INSERT INTO billing_usagerecord (
-            {columns})
+            {columns}, budget_ids)
         SELECT
-            {values}
+            {values},
+            CASE WHEN has_budgets THEN (SELECT h.budget_ids FROM billing_hold h WHERE h.request_id = c.request_id) END
         FROM unnest(captures) c)
     UPDATE billing_account a SET
         unsettled = a.unsettled + charged[array_position(locked, a.id)],

@@ -16,7 +16,7 @@ from accounts import keys
 from accounts.models import ApiKey, Organization
 from billing import blocks, budgets, end_users, ledger
 from billing.lanes import encode
-from billing.models import IdempotencyKey
+from billing.models import Budget, IdempotencyKey
 from billing.slips import Capture, HoldRequest, StoredResponse
 from billing.tests.conftest import Customer, new_id
 
@@ -279,6 +279,24 @@ def _in_debt(a: Customer, b: Customer) -> list[Row]:
     return [a.capture(big, 0)]
 
 
+def _with_budgets(a: Customer, b: Customer) -> list[Row]:
+    """Rows of several budgets each, which they share, and one of none."""
+    set_budget("organization")(a)
+    set_budget("key", key=a.key)(a)
+    return [
+        a.capture(held(a.hold(10, tokens=9, run_id="r", run_cap=80)), 5, input_tokens=3, run_id="r"),
+        a.capture(held(a.hold(11, tokens=8, run_id="r")), 12, input_tokens=3, output_tokens=2, run_id="r"),
+        b.capture(held(b.hold(10)), 5),
+    ]
+
+
+def _held_yesterday(a: Customer, b: Customer) -> list[Row]:
+    set_budget("organization")(a)
+    capture = a.capture(held(a.hold(10)), 5)
+    Budget.objects.update(period_started_at=timezone.now() - 25 * HOUR, used_cost_nanos=9)
+    return [capture]
+
+
 MANY = {
     "upstream_cost": 5, "status_code": 206, "price_version": 3, "provider": LONG, "deployment": LONG, "org_label": LONG,
     "stream": True, "input_tokens": 1, "cached_tokens": 2, "cache_write_tokens": 3, "output_tokens": 4,
@@ -309,9 +327,11 @@ SETTLEMENTS = [
     Case("repeated, and held by another", lambda a, b: [a.capture(_taken(a, b), 5)]),
     Case("reaped", lambda a, b: [a.capture(ended(a.hold(10), a, error_code="worker_lost"), 5)]),
     Case("twice in one batch", lambda a, b: [a.capture(held(a.hold(10)), 5)] * 2),
-    Case("with a budget", lambda a, b: [set_budget("organization")(a), a.capture(held(a.hold(10)), 5)][1:]),
-    Case("a budget since", _held_then(set_budget("organization"))),
-    Case("a run", lambda a, b: [a.capture(held(a.hold(10, run_id="r", run_cap=50)), 5, run_id="r")]),
+    Case("with a budget", lambda a, b: [set_budget("organization")(a), a.capture(held(a.hold(10)), 5)][1:], True),
+    Case("with budgets", _with_budgets, True),
+    Case("a budget that a new period begins for", _held_yesterday, True),
+    Case("a budget since", _held_then(set_budget("organization")), True),
+    Case("a run", lambda a, b: [a.capture(held(a.hold(10, run_id="r", run_cap=50)), 5, run_id="r")], True),
     Case("claimed", _claimed()),
     Case("claimed and done", _claimed("done")),
     Case("no account", lambda a, b: [replace(a.capture(held(a.hold(10)), 5), account_id=2**40)]),

@@ -109,13 +109,15 @@ def test_the_short_ways_read_every_table_by_index(two):
 
     with connection.cursor() as cursor:
         cursor.execute("DISCARD PLANS")
-    before = scans()
-    for customers in ([a], [a, b]):
+    capped = make_customer(1000)
+    set_budget("organization")(capped)
+    for customers in ([a], [a, b], [capped], [capped, a]):
+        before = scans()
         holds = [customer.hold(5, end_user="u") for customer in customers]
         assert all(reason is None for reason, *_ in call("billing_admit", holds))
         captures = [customer.capture(hold, 5) for customer, hold in zip(customers, holds, strict=True)]
         assert all(recorded for _, _, recorded, _ in call("billing_settle", captures))
-    assert scans() == before
+        assert scans() == before
 
 
 # ---------------------------------------------------------------- what changes while a batch waits for its account
