@@ -73,7 +73,8 @@ BEGIN
           AND (SELECT o.status FROM accounts_organization o WHERE o.id = r.organization_id) = 'active'
           AND NOT EXISTS (SELECT FROM billing_budget b WHERE b.organization_id = r.organization_id)
           AND NOT EXISTS (SELECT FROM billing_hold h WHERE h.request_id = r.request_id)
-          AND NOT EXISTS (SELECT FROM billing_usagerecord u WHERE u.request_id = r.request_id)) THEN
+          AND (SELECT u.request_id FROM billing_usagerecord u
+               WHERE u.request_id BETWEEN r.request_id AND r.request_id ORDER BY 1 LIMIT 1) IS NULL) THEN
         RETURN NULL;
     END IF;
     WITH granted AS (
@@ -150,14 +151,16 @@ BEGIN
             RETURN NULL;
         END IF;
     END IF;
-    -- Usage by a range of plain values: so only the partitions that it touches are opened. And id by id: asked for all
-    -- at once while a month has few records, the planner takes any index that has the id somewhere, and keeps to it.
+    -- Usage by a range of plain values: so only the partitions that it touches are opened. Id by id
+    -- and in order: otherwise, while a month has few records, the planner takes any index that has the id somewhere, and
+    -- keeps to it when it has millions.
     SELECT array_agg(k.id), array_agg(k.organization_id),
             EXISTS (SELECT FROM billing_budget b WHERE b.organization_id = ANY(organization_ids))
             OR EXISTS (SELECT FROM billing_hold h WHERE h.request_id = ANY(request_ids))
             OR EXISTS (SELECT FROM unnest(request_ids) i WHERE (
-                SELECT true FROM billing_usagerecord u
-                WHERE u.request_id = i AND u.request_id BETWEEN first_id AND last_id))
+                SELECT u.request_id FROM billing_usagerecord u
+                WHERE u.request_id BETWEEN i AND i AND u.request_id BETWEEN first_id AND last_id
+                ORDER BY 1 LIMIT 1) IS NOT NULL)
         INTO live_keys, key_owners, is_unusual
         FROM accounts_apikey k
         WHERE k.id = ANY(key_ids)

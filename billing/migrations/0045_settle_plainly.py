@@ -16,8 +16,9 @@ AT_ONCE = """    recorded := ARRAY(SELECT u.request_id FROM billing_usagerecord 
                       WHERE u.request_id = ANY(request_ids) AND u.request_id BETWEEN first_id AND last_id);
 """
 ONE_BY_ONE = """    recorded := ARRAY(SELECT i FROM unnest(request_ids) i WHERE (
-        SELECT true FROM billing_usagerecord u
-        WHERE u.request_id = i AND u.request_id BETWEEN first_id AND last_id));
+        SELECT u.request_id FROM billing_usagerecord u
+        WHERE u.request_id BETWEEN i AND i AND u.request_id BETWEEN first_id AND last_id
+        ORDER BY 1 LIMIT 1) IS NOT NULL);
 """
 
 TYPE = """
@@ -71,7 +72,8 @@ BEGIN
     -- Looks and writes at once: where anything is unusual it finds no hold, and nothing has been written.
     DELETE FROM billing_hold h
         WHERE h.request_id = c.request_id AND h.account_id = c.account_id
-          AND NOT EXISTS (SELECT FROM billing_usagerecord u WHERE u.request_id = c.request_id)
+          AND (SELECT u.request_id FROM billing_usagerecord u
+               WHERE u.request_id BETWEEN c.request_id AND c.request_id ORDER BY 1 LIMIT 1) IS NULL
           AND NOT EXISTS (SELECT FROM billing_idempotencykey i WHERE i.request_id = c.request_id)
         RETURNING h.amount, h.tokens, h.budget_ids INTO freed, freed_tokens, budgets;
     IF NOT FOUND THEN
@@ -154,11 +156,12 @@ BEGIN
         first_id := least(first_id, request_ids[i]);
         last_id := greatest(last_id, request_ids[i]);
     END LOOP;
-    -- Usage as in billing_admit_plain: by a range of plain values, and id by id.
+    -- Usage as in billing_admit_plain: by a range of plain values, id by id, and in order.
     SELECT array_agg(h.request_id), array_agg(h.account_id), array_agg(h.amount), bool_or(h.budget_ids IS NOT NULL),
             EXISTS (SELECT FROM unnest(request_ids) i WHERE (
-                SELECT true FROM billing_usagerecord u
-                WHERE u.request_id = i AND u.request_id BETWEEN first_id AND last_id))
+                SELECT u.request_id FROM billing_usagerecord u
+                WHERE u.request_id BETWEEN i AND i AND u.request_id BETWEEN first_id AND last_id
+                ORDER BY 1 LIMIT 1) IS NOT NULL)
             OR EXISTS (SELECT FROM billing_idempotencykey i WHERE i.request_id = ANY(request_ids))
         INTO held_ids, holders, held, has_budgets, is_unusual
         FROM billing_hold h WHERE h.request_id = ANY(request_ids);
