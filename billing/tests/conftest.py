@@ -60,16 +60,18 @@ class Customer:
         return self.account.available
 
 
+def make_customer(credit: int = 0) -> Customer:
+    """A customer with an open account, a key, and credit in n$."""
+    organization = organizations.create(name=f"org {uuid4().hex[:8]}")
+    key = keys.issue(organization=organization, name="test").key
+    if credit:
+        ledger.grant(organization=organization, amount=credit, reason="test", idempotency_key=uuid4().hex)
+    return Customer(organization, key, ledger.account_of(organization).pk)
+
+
 @pytest.fixture
 def new_customer(transactional_db: None) -> Callable[..., Customer]:
-    def make(credit: int = 0) -> Customer:
-        organization = organizations.create(name=f"org {uuid4().hex[:8]}")
-        key = keys.issue(organization=organization, name="test").key
-        if credit:
-            ledger.grant(organization=organization, amount=credit, reason="test", idempotency_key=uuid4().hex)
-        return Customer(organization, key, ledger.account_of(organization).pk)
-
-    return make
+    return make_customer
 
 
 @pytest.fixture

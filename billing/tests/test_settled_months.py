@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+import pytest
 from django.db import connection
 
 
@@ -18,10 +19,14 @@ def test_a_batch_of_several_months_finds_what_each_has_of_it(run, teller, custom
     assert customer.available == 1000 - 1 - 1 - 2
 
 
-def test_settlement_looks_for_usage_by_a_range_alone(db):
+@pytest.mark.parametrize(
+    ("function", "times"),
+    [("billing_admit_plain(json, uuid)", 1), ("billing_settle_plain(json)", 1), ("billing_settle_any(json)", 2)],
+)
+def test_batches_look_for_usage_by_a_range_alone(db, function, times):
     # A look-up by each row of a batch opens every month there is.
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_get_functiondef('billing_settle(json)'::regprocedure)")
+        cursor.execute("SELECT pg_get_functiondef(%s::regprocedure)", [function])
         body = cursor.fetchone()[0]
-    assert body.count("FROM billing_usagerecord") == 2
-    assert body.count("u.request_id BETWEEN first_id AND last_id") == 2
+    assert body.count("FROM billing_usagerecord") == times
+    assert body.count("u.request_id BETWEEN first_id AND last_id") == times
