@@ -27,6 +27,6 @@ KEPT = before._KEPT.split()
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0043_settle_many_accounts")]
+    dependencies = [("billing", "0045_settle_plainly")]
 
     operations = [migrations.RunSQL(refusing([*KEPT, "org_label"]), refusing(KEPT))]
