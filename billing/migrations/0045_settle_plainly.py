@@ -21,6 +21,8 @@ ONE_BY_ONE = """    recorded := ARRAY(SELECT i FROM unnest(request_ids) i WHERE 
         ORDER BY 1 LIMIT 1) IS NOT NULL);
 """
 
+CHANGES = {AT_ONCE: ONE_BY_ONE}
+
 TYPE = """
 CREATE TYPE billing_capture AS (
     request_id uuid, account_id bigint, organization_id bigint, key_id bigint, model text, endpoint text, outcome text,
@@ -238,12 +240,12 @@ END $$;
 """
 
 FORTH = (
-    admission.rename("billing_settle", "billing_settle_any", "json", AT_ONCE, ONE_BY_ONE)
+    admission.rename("billing_settle", "billing_settle_any", "json", CHANGES)
     + TYPE
     + (ONE + PLAIN).format(columns=COLUMNS, values=VALUES)
     + SETTLE
 )
-BACK = admission.rename("billing_settle_any", "billing_settle", "json", ONE_BY_ONE, AT_ONCE) + (
+BACK = admission.rename("billing_settle_any", "billing_settle", "json", admission.back(CHANGES)) + (
     "DROP FUNCTION billing_settle_any(json), billing_settle_one(json), billing_settle_plain(json);"
     "DROP TYPE billing_capture;"
 )
