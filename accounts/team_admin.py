@@ -78,10 +78,17 @@ class WebhookAdmin(ReadOnlyAdmin):
 
     def _turn(self, request: HttpRequest, queryset: QuerySet[Webhook], *, is_enabled: bool) -> None:
         who: dict[str, Any] = {"by": request.user, "origin": origin_of(request)}
+        done = 0
         for webhook in queryset.select_related("organization"):
             fields: dict[str, Any] = {"url": webhook.url, "kinds": webhook.kinds, "description": webhook.description}
-            webhooks.change(webhook=webhook, is_enabled=is_enabled, **fields, **who)
-        messages.success(request, "Done.")
+            try:
+                webhooks.change(webhook=webhook, is_enabled=is_enabled, **fields, **who)
+            except webhooks.InvalidWebhook as error:
+                messages.error(request, f"{webhook.url}: {error.why}")
+            else:
+                done += 1
+        if done:
+            messages.success(request, f"{done} webhooks are {'on' if is_enabled else 'off'}.")
 
 
 class AttemptInline(admin.TabularInline):

@@ -91,6 +91,10 @@ def test_webhooks_are_turned_off_and_on_and_replayed(cast: Cast, client: Client)
     delivery.refresh_from_db()
     assert delivery.state == Delivery.State.DEAD
     _act(client, "webhook", "turn_on", webhook)
+    webhook.refresh_from_db()
+    assert not webhook.is_enabled, "its address is private, as one may be from before that was looked at"
+    Webhook.objects.update(url="https://hooks.example/")
+    _act(client, "webhook", "turn_on", webhook)
     _act(client, "delivery", "replay", delivery)
     delivery.refresh_from_db()
     assert delivery.state == Delivery.State.PENDING
