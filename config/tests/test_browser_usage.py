@@ -35,7 +35,9 @@ def test_charts_are_drawn_from_their_tables_and_lead_to_requests(member: Visitor
     figure.get_by_text("As a table").click()
     expect(figure.locator("tbody tr")).to_have_count(30)
     expect(figure.locator("tbody tr").last).to_contain_text("2")
-    box = figure.locator(".u-over").bounding_box()
+    over = figure.locator(".u-over")
+    expect(over).to_be_visible()  # what has come meanwhile draws it anew
+    box = over.bounding_box()
     assert box is not None
     at = (box["x"] + box["width"] * 29.6 / 30.2, box["y"] + box["height"] * 0.8)
     page.mouse.move(*at)
