@@ -40,19 +40,19 @@ def public_prefix(secret: str) -> str:
 
 def digest_of(secret: str, pepper: str) -> str:
     """The keyed digest that is stored in the key's place: hex HMAC-SHA256."""
-    return hmac.digest(pepper.encode(), secret.encode(), hashlib.sha256).hex()
+    return digester(pepper)(secret)
 
 
 def digester(pepper: str) -> Callable[[str], str]:
-    """`digest_of` with this pepper, in half the time: the pepper's own part of it is done once."""
+    """`digest_of` for many secrets: the pepper's own part of it, half of the time, is done once."""
     begun = hmac.new(pepper.encode(), digestmod=hashlib.sha256)
 
-    def digest_of(secret: str) -> str:
+    def digest(secret: str) -> str:
         whole = begun.copy()
         whole.update(secret.encode())
         return whole.hexdigest()
 
-    return digest_of
+    return digest
 
 
 def _checksum(text: str) -> str:

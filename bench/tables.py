@@ -123,7 +123,6 @@ def _ratios(found: dict[str, Any]) -> str:
 def _same_loads(found: dict[str, Any]) -> str:
     """CPU where all bear the same load."""
     names = found["targets"]
-    loads = list(dict.fromkeys(key.partition(" ")[2] for key in found["added_ms"]))
 
     def cell(name: str, load: str) -> str:
         if f"{name} {load}" not in found["results"]:
@@ -131,14 +130,13 @@ def _same_loads(found: dict[str, Any]) -> str:
         cpu, ratio = _cell(found, name, load, "cpu_ms"), found["ratios"].get(f"{name} {load}")
         return f"{cpu} ({number(ratio['cpu'], 2)} ×)" if ratio else cpu
 
-    rows = [[load, *(cell(name, load) for name in names)] for load in loads]
+    rows = [[load, *(cell(name, load) for name in names)] for load in _loads(found)]
     note = "CPU at the same load, open loop, ms a request, and in brackets ours as a multiple of it:"
     return f"{note}\n\n{table(['', *names], rows)}"
 
 
 def _latency(found: dict[str, Any]) -> str:
     names = found["targets"]
-    rates = list(dict.fromkeys(key.partition(" ")[2] for key in found["added_ms"]))
 
     def cell(name: str, rate: str) -> str:
         added = found["added_ms"].get(f"{name} {rate}")
@@ -146,7 +144,12 @@ def _latency(found: dict[str, Any]) -> str:
             return f"{number(added['p50_ms'], 2)} / {number(added['p99_ms'], 2)}"
         return _absence(found, name, rate)
 
-    return table(["", *names], [[rate, *(cell(name, rate) for name in names)] for rate in rates])
+    return table(["", *names], [[rate, *(cell(name, rate) for name in names)] for rate in _loads(found)])
+
+
+def _loads(found: dict[str, Any]) -> list[str]:
+    """The fixed rates, by name."""
+    return list(dict.fromkeys(key.partition(" ")[2] for key in found["added_ms"]))
 
 
 def _absence(found: dict[str, Any], name: str, load: str) -> str:

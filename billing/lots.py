@@ -208,8 +208,7 @@ def _in_burn_order(account: Account) -> models.QuerySet[Lot]:
     return rows.order_by(models.F("expires_at").asc(nulls_last=True), _PAID_LAST, "pk")
 
 
-def _take(account: Account, transfer: Transfer, amount: int | None = None) -> None:
-    left = transfer.amount if amount is None else amount
+def _take(account: Account, transfer: Transfer, left: int) -> None:
     for lot in _in_burn_order(account):
         if not left:
             return

@@ -51,11 +51,10 @@ class Answer:
             if message["type"] == "http.response.start" and not self._cycle.response_started and _gives_length(message):
                 self._start = message
                 return
-        elif message["type"] == "http.response.body" and not message.get("more_body"):
-            if self._wrote(start, message.get("body", b"")):
-                return
-            await self._pass(start)
         else:
+            is_whole = message["type"] == "http.response.body" and not message.get("more_body")
+            if is_whole and self._wrote(start, message.get("body", b"")):
+                return
             await self._pass(start)
         await self._pass(message)
 
